@@ -1,0 +1,303 @@
+//! Desired state: buses, targets, rules. A value; changes are commands.
+//!
+//! In: [`Command`]s. Out: a consistent [`Catalog`] or a reason. Promises: references resolve and no chain of buses
+//! ends where it began. Leaves to others: compiling (`plan`), reading files (`config`).
+
+use crate::pattern::{Numbers, Pattern};
+use crate::transform::{Input, JsonPath};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The bus that exists without being declared.
+pub const DEFAULT_BUS: &str = "default";
+
+/// All desired state.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    buses: BTreeMap<String, Bus>,
+    targets: BTreeMap<String, Target>,
+    rules: BTreeMap<(String, String), Rule>,
+}
+
+/// An event bus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bus {
+    /// Unique.
+    pub name: String,
+    /// How its rules compare plain numbers.
+    pub numbers: Numbers,
+}
+
+/// Where events can go; rules refer to it by name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// Unique.
+    pub name: String,
+    /// What it is.
+    pub kind: TargetKind,
+    /// When to give up.
+    pub retry: RetryPolicy,
+    /// The target that takes what this one does not; the bus's default queue otherwise.
+    pub dead_letter: Option<String>,
+}
+
+/// The kinds of target.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TargetKind {
+    /// A Kafka topic.
+    Kafka(KafkaTarget),
+    /// A log group in the data directory.
+    Log {
+        /// As in `/aws/events/orders`.
+        group: String,
+    },
+    /// One JSON line an event on standard output.
+    Stdout,
+    /// Another bus, by name.
+    Bus(String),
+}
+
+/// A topic and how to write to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KafkaTarget {
+    /// Client properties, `bootstrap.servers` among them; targets with equal ones share a producer.
+    pub client: Arc<BTreeMap<String, String>>,
+    /// The topic.
+    pub topic: String,
+    /// Where the record's key comes from.
+    pub key: KafkaKey,
+    /// Partitions and replication factor to create the topic with when it does not exist.
+    pub create: Option<TopicShape>,
+}
+
+/// The shape of a topic to create.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicShape {
+    /// Number of partitions; the source's number when absent.
+    pub partitions: Option<i32>,
+    /// Replication factor; the broker's default when absent.
+    pub replication: Option<i32>,
+}
+
+/// Where the key of a produced record comes from.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum KafkaKey {
+    /// The key of the record that the event came in.
+    #[default]
+    Source,
+    /// A path into the event.
+    Path(JsonPath),
+    /// No key.
+    None,
+}
+
+/// When retrying ends, whichever comes first, and how it is paced.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RetryPolicy {
+    /// Tries after the first.
+    pub max_attempts: u32,
+    /// Age of the event.
+    pub max_age: Duration,
+    /// First delay's ceiling.
+    pub initial: Duration,
+    /// Any delay's ceiling.
+    pub max: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// The service's: 185 tries, 24 hours; first about a second, at most five minutes apart.
+    fn default() -> Self {
+        Self {
+            max_attempts: 185,
+            max_age: Duration::from_hours(24),
+            initial: Duration::from_secs(1),
+            max: Duration::from_mins(5),
+        }
+    }
+}
+
+/// Whether a rule matches and delivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RuleState {
+    /// Matches and delivers.
+    #[default]
+    Enabled,
+    /// Rests.
+    Disabled,
+    /// Matches and counts, delivers nothing.
+    Shadow,
+}
+
+/// A rule on a bus.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Unique on its bus.
+    pub name: String,
+    /// The bus.
+    pub bus: String,
+    /// Whether it is active.
+    pub state: RuleState,
+    /// What it matches.
+    pub pattern: Arc<Pattern>,
+    /// Where matches go, in order.
+    pub targets: Vec<RuleTarget>,
+}
+
+/// A target of a rule with the form it receives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuleTarget {
+    /// Name of the target.
+    pub target: String,
+    /// The form.
+    pub input: Input,
+}
+
+/// A change of desired state.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Creates or replaces a bus.
+    PutBus(Bus),
+    /// Creates or replaces a target.
+    PutTarget(Target),
+    /// Creates or replaces a rule.
+    PutRule(Rule),
+}
+
+/// What a command did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Something new.
+    Created,
+    /// Something else under a known name.
+    Replaced,
+}
+
+/// Why a command cannot be applied; the catalog is as before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CatalogError {
+    /// The bus does not exist.
+    UnknownBus(String),
+    /// The target does not exist.
+    UnknownTarget(String),
+    /// Buses feed each other in a ring; from the first bus back to it.
+    Loop(Vec<String>),
+    /// A bus cannot take dead letters.
+    DeadLetterIsBus(String),
+}
+
+impl fmt::Display for CatalogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownBus(name) => write!(f, "bus `{name}` does not exist"),
+            Self::UnknownTarget(name) => write!(f, "target `{name}` does not exist"),
+            Self::Loop(buses) => write!(f, "events would go in circles: {}", buses.join(" -> ")),
+            Self::DeadLetterIsBus(name) => write!(f, "target `{name}` is a bus and cannot take dead letters"),
+        }
+    }
+}
+
+impl std::error::Error for CatalogError {}
+
+impl Catalog {
+    /// An empty catalog with the default bus.
+    pub fn new() -> Self {
+        let mut catalog = Self::default();
+        let bus = Bus { name: DEFAULT_BUS.into(), numbers: Numbers::default() };
+        catalog.buses.insert(DEFAULT_BUS.into(), bus);
+        catalog
+    }
+
+    /// Buses by name.
+    pub fn buses(&self) -> impl Iterator<Item = &Bus> {
+        self.buses.values()
+    }
+
+    /// Targets by name.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.targets.values()
+    }
+
+    /// Rules by bus and name.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.values()
+    }
+
+    /// Applies a command.
+    ///
+    /// # Errors
+    /// [`CatalogError`]; nothing has changed then.
+    pub fn apply(&mut self, command: Command) -> Result<Change, CatalogError> {
+        let replaced = match command {
+            Command::PutBus(bus) => self.buses.insert(bus.name.clone(), bus).is_some(),
+            Command::PutTarget(target) => {
+                self.check_target(&target)?;
+                self.targets.insert(target.name.clone(), target).is_some()
+            }
+            Command::PutRule(rule) => {
+                self.check_rule(&rule)?;
+                self.rules.insert((rule.bus.clone(), rule.name.clone()), rule).is_some()
+            }
+        };
+        Ok(if replaced { Change::Replaced } else { Change::Created })
+    }
+
+    fn bus_exists(&self, name: &str) -> Result<(), CatalogError> {
+        let known = self.buses.contains_key(name);
+        known.then_some(()).ok_or_else(|| CatalogError::UnknownBus(name.to_owned()))
+    }
+
+    fn target(&self, name: &str) -> Result<&Target, CatalogError> {
+        self.targets.get(name).ok_or_else(|| CatalogError::UnknownTarget(name.to_owned()))
+    }
+
+    fn check_target(&self, target: &Target) -> Result<(), CatalogError> {
+        if let TargetKind::Bus(bus) = &target.kind {
+            self.bus_exists(bus)?;
+        }
+        if let Some(name) = &target.dead_letter
+            && let TargetKind::Bus(_) = self.target(name)?.kind
+        {
+            return Err(CatalogError::DeadLetterIsBus(name.clone()));
+        }
+        Ok(())
+    }
+
+    fn check_rule(&self, rule: &Rule) -> Result<(), CatalogError> {
+        self.bus_exists(&rule.bus)?;
+        for target in &rule.targets {
+            if let TargetKind::Bus(to) = &self.target(&target.target)?.kind
+                && let Some(mut way) = self.way(to, &rule.bus)
+            {
+                way.insert(0, rule.bus.clone());
+                return Err(CatalogError::Loop(way));
+            }
+        }
+        Ok(())
+    }
+
+    /// The buses that lead from one bus to another, both included.
+    fn way(&self, from: &str, to: &str) -> Option<Vec<String>> {
+        let mut seen = BTreeSet::from([from.to_owned()]);
+        let mut todo = vec![vec![from.to_owned()]];
+        while let Some(way) = todo.pop() {
+            let at = way.last()?.clone();
+            if at == to {
+                return Some(way);
+            }
+            for rule in self.rules.values().filter(|rule| rule.bus == at) {
+                for target in &rule.targets {
+                    if let Some(TargetKind::Bus(next)) = self.targets.get(&target.target).map(|t| &t.kind)
+                        && seen.insert(next.clone())
+                    {
+                        let mut way = way.clone();
+                        way.push(next.clone());
+                        todo.push(way);
+                    }
+                }
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,264 @@
+//! Stage 2: the JSON grammar over structural indexes, one driver for every reader of JSON in the crate.
+//!
+//! In: a scanned text. Out: calls on a [`Visit`] in document order. Validates every byte of the document (RFC 8259),
+//! strictly, without recursion, to [`MAX_DEPTH`] levels.
+
+use super::scan::Scan;
+use super::{number, text};
+use std::fmt;
+
+/// Deepest nesting of arrays and objects that is read; the service accepts as much.
+pub const MAX_DEPTH: usize = 1000;
+
+/// Why a text is not an event, and the byte offset where that shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// What is wrong.
+    pub kind: FaultKind,
+    /// Byte offset into the text.
+    pub at: usize,
+}
+
+/// The ways a text fails to be a JSON object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Nothing but white space.
+    Empty,
+    /// The top value is no object.
+    NotAnObject,
+    /// Not UTF-8.
+    Utf8,
+    /// An open string or a raw control character in one.
+    BadString,
+    /// A bad escape in a string.
+    BadEscape,
+    /// A number that JSON does not know.
+    BadNumber,
+    /// A word other than `true`, `false`, `null`.
+    BadWord,
+    /// A character where the grammar wants another one.
+    Unexpected,
+    /// The text ends within a value.
+    Truncated,
+    /// Text after the closing brace.
+    Trailing,
+    /// Nesting beyond [`MAX_DEPTH`].
+    TooDeep,
+    /// More than 4 GiB.
+    TooLarge,
+}
+
+impl Fault {
+    pub(crate) fn new(kind: FaultKind, at: usize) -> Self {
+        Self { kind, at }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            FaultKind::Empty => "empty text, expected a JSON object",
+            FaultKind::NotAnObject => "not a JSON object",
+            FaultKind::Utf8 => "invalid UTF-8",
+            FaultKind::BadString => "unclosed string or raw control character in a string",
+            FaultKind::BadEscape => "invalid escape in a string",
+            FaultKind::BadNumber => "invalid number",
+            FaultKind::BadWord => "unknown word, expected true, false or null",
+            FaultKind::Unexpected => "unexpected character",
+            FaultKind::Truncated => "the text ends too early",
+            FaultKind::Trailing => "text after the closing brace",
+            FaultKind::TooDeep => "nested deeper than 1000 levels",
+            FaultKind::TooLarge => "larger than 4 GiB",
+        };
+        write!(f, "{what} at byte {}", self.at)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// A scalar as it stands in the text; strings without their quotes, escapes not yet decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scalar<'a> {
+    /// Between the quotes.
+    String(&'a [u8]),
+    /// The number's exact text.
+    Number(&'a [u8]),
+    /// `true` or `false`.
+    Bool(bool),
+    /// `null`.
+    Null,
+}
+
+/// Receives a document in order. Offsets are bytes from the document's start.
+pub trait Visit<'a> {
+    /// A key of the open object, between its quotes.
+    fn key(&mut self, at: usize, raw: &'a [u8]);
+    /// A value that is no container; `at` is its first byte, `end` the byte after it.
+    fn scalar(&mut self, at: usize, end: usize, value: Scalar<'a>);
+    /// A container opens.
+    fn open(&mut self, at: usize, object: bool);
+    /// The innermost container closes; `end` is the byte after it.
+    fn close(&mut self, end: usize);
+}
+
+/// One bit a level: object or array.
+#[derive(Default)]
+struct Levels {
+    bits: [u64; MAX_DEPTH.div_ceil(64)],
+    depth: usize,
+}
+
+impl Levels {
+    fn push(&mut self, object: bool) -> bool {
+        if self.depth == MAX_DEPTH {
+            return false;
+        }
+        let (word, bit) = (self.depth / 64, 1u64 << (self.depth % 64));
+        if object { self.bits[word] |= bit } else { self.bits[word] &= !bit }
+        self.depth += 1;
+        true
+    }
+
+    fn top_is_object(&self) -> bool {
+        let level = self.depth - 1;
+        self.bits[level / 64] & (1 << (level % 64)) != 0
+    }
+}
+
+struct Cursor<'a, 's> {
+    json: &'a [u8],
+    indexes: &'s [u32],
+    next: usize,
+    escapes: bool,
+}
+
+impl<'a> Cursor<'a, '_> {
+    /// The next structural byte and its offset.
+    fn take(&mut self) -> Result<(usize, u8), Fault> {
+        let at = self.peek_at().ok_or(Fault::new(FaultKind::Truncated, self.json.len()))?;
+        self.next += 1;
+        Ok((at, self.json[at]))
+    }
+
+    fn peek_at(&self) -> Option<usize> {
+        self.indexes.get(self.next).map(|&i| i as usize)
+    }
+
+    /// The byte after the token that began at `at`: the last non-space byte before the next structural one.
+    fn token_end(&self, at: usize) -> usize {
+        let mut end = self.peek_at().unwrap_or(self.json.len());
+        while end > at + 1 && matches!(self.json[end - 1], b' ' | b'\t' | b'\n' | b'\r') {
+            end -= 1;
+        }
+        end
+    }
+
+    /// The text between the quotes of the string that opens at `at`, and the byte after its closing quote.
+    fn string(&self, at: usize) -> Result<(&'a [u8], usize), Fault> {
+        let end = self.token_end(at);
+        if end < at + 2 || self.json[end - 1] != b'"' {
+            return Err(Fault::new(FaultKind::BadString, at));
+        }
+        let raw = &self.json[at + 1..end - 1];
+        if self.escapes && let Some(bad) = text::bad_escape(raw) {
+            return Err(Fault::new(FaultKind::BadEscape, at + 1 + bad));
+        }
+        Ok((raw, end))
+    }
+
+    fn scalar(&self, at: usize, first: u8) -> Result<(Scalar<'a>, usize), Fault> {
+        if first == b'"' {
+            return self.string(at).map(|(raw, end)| (Scalar::String(raw), end));
+        }
+        let end = self.token_end(at);
+        let token = &self.json[at..end];
+        let value = match token {
+            b"true" => Scalar::Bool(true),
+            b"false" => Scalar::Bool(false),
+            b"null" => Scalar::Null,
+            _ if matches!(first, b'-' | b'0'..=b'9') => {
+                if !number::is_json(token) {
+                    return Err(Fault::new(FaultKind::BadNumber, at));
+                }
+                Scalar::Number(token)
+            }
+            _ if first.is_ascii_alphabetic() => return Err(Fault::new(FaultKind::BadWord, at)),
+            _ => return Err(Fault::new(FaultKind::Unexpected, at)),
+        };
+        Ok((value, end))
+    }
+}
+
+/// Walks a scanned document.
+///
+/// # Errors
+/// The first [`Fault`] in document order; the visitor has then seen what stands before it.
+pub fn walk<'a, V: Visit<'a>>(scan: &Scan<'a, '_>, visit: &mut V) -> Result<(), Fault> {
+    let mut cursor = Cursor { json: scan.json, indexes: scan.indexes, next: 0, escapes: scan.escapes };
+    let mut levels = Levels::default();
+    let mut token = cursor.take()?;
+    loop {
+        // `token` starts a value.
+        let (at, first) = token;
+        if first == b'{' || first == b'[' {
+            let object = first == b'{';
+            if !levels.push(object) {
+                return Err(Fault::new(FaultKind::TooDeep, at));
+            }
+            visit.open(at, object);
+            let (inner_at, inner) = cursor.take()?;
+            if inner == if object { b'}' } else { b']' } {
+                levels.depth -= 1;
+                visit.close(inner_at + 1);
+            } else {
+                token = if object { key(&mut cursor, visit, inner_at, inner)? } else { (inner_at, inner) };
+                continue;
+            }
+        } else {
+            let (value, end) = cursor.scalar(at, first)?;
+            visit.scalar(at, end, value);
+        }
+        // After a value: close what closes here, then on to the next one.
+        loop {
+            if levels.depth == 0 {
+                return match cursor.peek_at() {
+                    Some(at) => Err(Fault::new(FaultKind::Trailing, at)),
+                    None => Ok(()),
+                };
+            }
+            let object = levels.top_is_object();
+            let (at, byte) = cursor.take()?;
+            match byte {
+                b',' => {
+                    let (at, first) = cursor.take()?;
+                    token = if object { key(&mut cursor, visit, at, first)? } else { (at, first) };
+                    break;
+                }
+                b'}' if object => {}
+                b']' if !object => {}
+                _ => return Err(Fault::new(FaultKind::Unexpected, at)),
+            }
+            levels.depth -= 1;
+            visit.close(at + 1);
+        }
+    }
+}
+
+/// Reads `"key":` and returns the token that starts the value.
+fn key<'a, V: Visit<'a>>(
+    cursor: &mut Cursor<'a, '_>,
+    visit: &mut V,
+    at: usize,
+    first: u8,
+) -> Result<(usize, u8), Fault> {
+    if first != b'"' {
+        return Err(Fault::new(FaultKind::Unexpected, at));
+    }
+    let (raw, _) = cursor.string(at)?;
+    visit.key(at, raw);
+    let (colon_at, colon) = cursor.take()?;
+    if colon != b':' {
+        return Err(Fault::new(FaultKind::Unexpected, colon_at));
+    }
+    cursor.take()
+}

@@ -1,0 +1,169 @@
+//! The naive evaluator: the normative procedure of section 3, word for word. The oracle of invariant I6.
+
+use super::{Alternative, AnythingBut, Number, Pattern, Test};
+use crate::event::address::Address;
+use crate::event::{Kind, Node, Tree, number};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// How plain numbers and `anything-but` numbers are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Numbers {
+    /// By value, as the service does.
+    #[default]
+    Value,
+    /// By text, as the service's documentation says.
+    Text,
+}
+
+/// A leaf with its array places: array number and element index, outermost first.
+struct Leaf<'t> {
+    kind: Kind,
+    text: Cow<'t, [u8]>,
+    places: Vec<(u32, u32)>,
+}
+
+type Leaves<'t> = HashMap<Vec<u8>, Vec<Leaf<'t>>>;
+
+/// Whether `event` matches `pattern`.
+pub fn matches(pattern: &Pattern, event: &Tree<'_>, numbers: Numbers) -> bool {
+    let leaves = flatten(event);
+    pattern.alternatives.iter().any(|alternative| search(alternative, 0, &mut Vec::new(), &leaves, numbers))
+}
+
+/// Every leaf under its path (section 1.2), without recursion.
+fn flatten<'t>(event: &'t Tree<'t>) -> Leaves<'t> {
+    let mut leaves = Leaves::new();
+    let mut arrays = 0;
+    let mut todo: Vec<(Node<'t>, Option<Vec<u8>>, Vec<(u32, u32)>)> = vec![(event.root(), None, Vec::new())];
+    while let Some((node, path, places)) = todo.pop() {
+        match node.kind() {
+            Kind::Object => {
+                for child in node.children() {
+                    let key = child.key();
+                    let path = match &path {
+                        None => key.into_owned(),
+                        Some(path) => [path.as_slice(), b".", key.as_ref()].concat(),
+                    };
+                    todo.push((child, Some(path), places.clone()));
+                }
+            }
+            Kind::Array => {
+                arrays += 1;
+                for (index, child) in node.children().enumerate() {
+                    let mut inner = places.clone();
+                    if matches!(child.kind(), Kind::Object | Kind::Array) {
+                        inner.push((arrays, index as u32));
+                    }
+                    todo.push((child, path.clone(), inner));
+                }
+            }
+            kind => {
+                let leaf = Leaf { kind, text: node.text(), places };
+                leaves.entry(path.unwrap_or_default()).or_default().push(leaf);
+            }
+        }
+    }
+    leaves
+}
+
+fn consistent(places: &[(u32, u32)], choice: &[(u32, u32)]) -> bool {
+    places.iter().all(|(array, index)| choice.iter().all(|(a, i)| a != array || i == index))
+}
+
+fn search(
+    alternative: &Alternative,
+    from: usize,
+    choice: &mut Vec<(u32, u32)>,
+    leaves: &Leaves<'_>,
+    numbers: Numbers,
+) -> bool {
+    let Some(condition) = alternative.conditions.get(from) else { return true };
+    let values = leaves.get(&condition.path).map_or(&[][..], Vec::as_slice);
+    let mut present = false;
+    for leaf in values {
+        if !consistent(&leaf.places, choice) {
+            continue;
+        }
+        present = true;
+        if condition.tests.iter().any(|test| accepts(test, leaf, numbers)) {
+            let depth = choice.len();
+            choice.extend_from_slice(&leaf.places);
+            if search(alternative, from + 1, choice, leaves, numbers) {
+                return true;
+            }
+            choice.truncate(depth);
+        }
+    }
+    let absent_is_fine = condition.tests.contains(&Test::Exists(false));
+    !present && absent_is_fine && search(alternative, from + 1, choice, leaves, numbers)
+}
+
+/// Whether one test accepts one value.
+fn accepts(test: &Test, leaf: &Leaf<'_>, numbers: Numbers) -> bool {
+    let text = leaf.text.as_ref();
+    let string = leaf.kind == Kind::String;
+    match test {
+        Test::Text(want, address) => {
+            string && (text == want || address.is_some_and(|a| Address::parse(text) == Ok(a)))
+        }
+        Test::Exactly(want) => string && text == want,
+        Test::Number(want) => leaf.kind == Kind::Number && same_number(want, text, numbers),
+        Test::Bool(want) => leaf.kind == Kind::Bool(*want),
+        Test::Null => leaf.kind == Kind::Null,
+        Test::Prefix(want) => string && text.starts_with(want),
+        Test::PrefixIgnoreCase(want) => string && want.starts(text),
+        Test::Suffix(want) => string && text.ends_with(want),
+        Test::SuffixIgnoreCase(want) => string && want.finishes(text),
+        Test::EqualsIgnoreCase(want) => string && want.equals(text),
+        Test::Wildcard(want) => string && fits(want.literals(), text),
+        Test::AnythingBut(excluded) => !excludes(excluded, leaf, numbers),
+        Test::Exists(wanted) => *wanted,
+        Test::Numeric(range) => {
+            leaf.kind == Kind::Number && number::comparable(text).is_some_and(|value| range.contains(value))
+        }
+        Test::Cidr(block) => string && Address::parse(text).is_ok_and(|address| block.contains(address)),
+    }
+}
+
+fn excludes(excluded: &AnythingBut, leaf: &Leaf<'_>, numbers: Numbers) -> bool {
+    let text = leaf.text.as_ref();
+    let string = leaf.kind == Kind::String;
+    match excluded {
+        AnythingBut::Text(list) => string && list.iter().any(|want| want == text),
+        AnythingBut::Numbers(list) => {
+            leaf.kind == Kind::Number
+                && match numbers {
+                    Numbers::Text => list.iter().any(|want| want.text == text),
+                    Numbers::Value => {
+                        number::comparable(text).is_some_and(|value| list.iter().any(|want| want.value == Some(value)))
+                    }
+                }
+        }
+        AnythingBut::Prefix(list) => string && list.iter().any(|want| text.starts_with(want)),
+        AnythingBut::Suffix(list) => string && list.iter().any(|want| text.ends_with(want)),
+        AnythingBut::EqualsIgnoreCase(list) => string && list.iter().any(|want| want.equals(text)),
+        AnythingBut::Wildcard(list) => string && list.iter().any(|want| fits(want.literals(), text)),
+    }
+}
+
+fn same_number(want: &Number, text: &[u8], numbers: Numbers) -> bool {
+    match (numbers, want.value, number::comparable(text)) {
+        (Numbers::Value, Some(want), Some(value)) => want == value,
+        _ => want.text == text,
+    }
+}
+
+/// Literals with stars between them against `text`, by trying every place for the first star's run.
+fn fits(literals: &[Box<[u8]>], text: &[u8]) -> bool {
+    // reach[n]: the first literal and n bytes of text can be used up together.
+    let mut reach: Vec<bool> = (0..=text.len()).map(|n| text[..n] == *literals[0]).collect();
+    for literal in &literals[1..] {
+        let mut open = false;
+        let starts: Vec<bool> = reach.iter().map(|&r| { open |= r; open }).collect();
+        reach = (0..=text.len())
+            .map(|n| n.checked_sub(literal.len()).is_some_and(|s| starts[s] && text[s..n] == **literal))
+            .collect();
+    }
+    reach[text.len()]
+}

@@ -1,0 +1,72 @@
+//! `equals-ignore-case`: every character of the operand in its lower- or upper-case mapping (section 5.2).
+//!
+//! Not Unicode case folding: only the operand's characters are mapped, each by itself, and a mapping may be longer
+//! than one character.
+
+use crate::event::text::chars;
+
+/// An operand as the texts that are accepted at each place.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IgnoreCase {
+    places: Vec<(Box<[u8]>, Box<[u8]>)>,
+}
+
+impl IgnoreCase {
+    /// Maps the characters of `operand`, which is decoded text.
+    pub fn new(operand: &[u8]) -> Self {
+        let places = chars(operand).map(|(c, bytes)| match c {
+            Some(c) => {
+                let lower: String = c.to_lowercase().collect();
+                let upper: String = c.to_uppercase().collect();
+                (lower.into_bytes().into(), upper.into_bytes().into())
+            }
+            None => (bytes.into(), bytes.into()),
+        });
+        Self { places: places.collect() }
+    }
+
+    /// Whether the whole of `text` is accepted.
+    pub fn equals(&self, text: &[u8]) -> bool {
+        self.ends(text, false).any(|rest| rest.is_empty())
+    }
+
+    /// Whether `text` starts with the operand.
+    pub fn starts(&self, text: &[u8]) -> bool {
+        self.ends(text, false).next().is_some()
+    }
+
+    /// Whether `text` ends with the operand.
+    pub fn finishes(&self, text: &[u8]) -> bool {
+        self.ends(text, true).next().is_some()
+    }
+
+    /// What can remain of `text` when the operand is taken from its start, or from its end when `backwards`.
+    ///
+    /// Both mappings of one character may fit with different lengths, so a small set of remainders is carried along;
+    /// it never holds more than one entry a length.
+    fn ends<'t>(&self, text: &'t [u8], backwards: bool) -> impl Iterator<Item = &'t [u8]> {
+        let mut rests = vec![text];
+        let mut next = Vec::new();
+        let take = |rest: &'t [u8], part: &[u8]| match backwards {
+            false => rest.strip_prefix(part),
+            true => rest.strip_suffix(part),
+        };
+        for step in 0..self.places.len() {
+            let place = if backwards { self.places.len() - 1 - step } else { step };
+            let (lower, upper) = &self.places[place];
+            for rest in rests.drain(..) {
+                next.extend(take(rest, lower));
+                if lower != upper {
+                    next.extend(take(rest, upper));
+                }
+            }
+            next.sort_by_key(|rest| rest.len());
+            next.dedup_by_key(|rest| rest.len());
+            std::mem::swap(&mut rests, &mut next);
+            if rests.is_empty() {
+                break;
+            }
+        }
+        rests.into_iter()
+    }
+}
