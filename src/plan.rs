@@ -88,6 +88,11 @@ impl Identity {
 }
 
 impl Plan {
+    /// A plan without buses: what is in effect before the first one is published.
+    pub fn empty() -> Self {
+        Self { generation: 0, buses: Vec::new(), targets: Vec::new(), names: HashMap::new() }
+    }
+
     /// The bus of a name.
     pub fn bus(&self, name: &str) -> Option<BusId> {
         self.names.get(name).copied()

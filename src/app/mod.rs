@@ -1,0 +1,423 @@
+//! The one place that sees all: builds the parts, starts them, drains them.
+//!
+//! A process's life: check the brokers, lock the data directory, publish the first plan, start workers, then sources;
+//! run until a signal, the end of all input, or trouble; drain with a deadline.
+
+mod topics;
+
+use crate::config::model::{self, Admin, Config};
+use crate::config::{Loaded, check};
+use crate::control::{Control, Publish};
+use crate::credit::Window;
+use crate::deliver::Outlets;
+use crate::envelope::{Lanes, SourceInfo};
+use crate::kafka::ClusterError;
+use crate::metrics::{Metrics, labels};
+use crate::plan::{Identity, Plan};
+use crate::reload::{self, Reloader};
+use crate::source::kafka::KafkaSource;
+use crate::source::lines::LineSource;
+use crate::source::{Feed, Setup, Source, Stop};
+use crate::time;
+use crate::worker::{Route, Worker};
+use crate::{api, deliver};
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What the process leaves with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0
+    Good,
+    /// 1: a check said no.
+    No,
+    /// 69: a broker cannot be reached.
+    Unreachable,
+    /// 74: files or streams.
+    Io,
+    /// 75: the drain ran out of time.
+    DrainTimeout,
+    /// 78: the configuration, or what it names on the brokers.
+    Config,
+}
+
+impl Exit {
+    /// The process's exit code (sysexits.h).
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Good => 0,
+            Self::No => 1,
+            Self::Unreachable => 69,
+            Self::Io => 74,
+            Self::DrainTimeout => 75,
+            Self::Config => 78,
+        }
+    }
+}
+
+/// Why the process does not start or go on: an exit code and what to do.
+#[derive(Debug)]
+pub struct Failed {
+    /// What it leaves with.
+    pub exit: Exit,
+    /// What happened and what to do.
+    pub message: String,
+}
+
+impl Failed {
+    /// A failure.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+impl From<ClusterError> for Failed {
+    fn from(error: ClusterError) -> Self {
+        let exit = match error {
+            ClusterError::Unreachable(_) => Exit::Unreachable,
+            ClusterError::Properties(_) | ClusterError::Refused(_) => Exit::Config,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+/// How to run.
+#[derive(Default)]
+pub struct Options {
+    /// Files and folders to watch and reload.
+    pub paths: Vec<PathBuf>,
+    /// Whether to reload on changes.
+    pub watch: bool,
+    /// Whether to wait for brokers that are not there.
+    pub wait: bool,
+    /// A source beside those of the configuration: its name, bus and lines.
+    pub extra: Option<(String, String, Box<dyn std::io::Read + Send>)>,
+}
+
+/// A running router.
+pub struct App {
+    /// What it says of itself.
+    pub metrics: Arc<Metrics>,
+    outlets: Arc<Mutex<Outlets>>,
+    reloader: Reloader,
+    stop: Stop,
+    sources: Vec<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
+    fatal: Receiver<String>,
+    drain_timeout: Duration,
+    _watch: Option<reload::Watch>,
+    changed: Receiver<()>,
+    _lock: File,
+    _runtime: tokio::runtime::Runtime,
+    signals: Receiver<Signal>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    Terminate,
+    Reload,
+}
+
+fn io(what: &str) -> impl FnOnce(std::io::Error) -> Failed {
+    let what = what.to_owned();
+    move |error| Failed::new(Exit::Io, format!("{what}: {error}"))
+}
+
+impl App {
+    /// Builds and starts everything.
+    ///
+    /// # Errors
+    /// [`Failed`]; nothing is running then.
+    pub fn start(loaded: Loaded, options: Options) -> Result<Self, Failed> {
+        let Loaded { config, catalog, files } = loaded;
+        let metrics = Arc::new(Metrics::new(config.metrics.max_rules));
+        let lock = lock(&config.data_dir)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("sluice-admin")
+            .enable_all()
+            .build()
+            .map_err(io("cannot start the admin runtime"))?;
+        serve(&config, &runtime, &metrics)?;
+        let signals = signals(&runtime)?;
+        let partitions = wait_for(options.wait, || topics::prepare_sources(&config))?;
+        let limits = topics::Limits { event_bytes: config.limits.event_bytes.0, partitions };
+        let targets: Vec<_> = catalog.targets().cloned().collect();
+        wait_for(options.wait, || topics::prepare_targets(&targets, limits))?;
+
+        let outlets = Arc::new(Mutex::new(Outlets::new(&config.data_dir, &metrics).map_err(io("cannot start threads"))?));
+        let routes: Arc<ArcSwap<Route>> = Arc::new(ArcSwap::from_pointee(Route::new(Plan::empty(), deliver::Dispatcher::empty(), &metrics)));
+        let publish = publisher(&outlets, &routes, &metrics, limits);
+        let identity = Identity { account: config.identity.account.clone(), region: config.identity.region.clone() };
+        let seed = std::hash::RandomState::new().build_hasher().finish();
+        let mut control = Control::new(identity.clone(), seed, publish);
+        control.replace(&catalog).map_err(|message| Failed::new(Exit::Config, message))?;
+
+        let (fatal_out, fatal) = bounded(16);
+        let count = match config.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n as usize,
+        };
+        let (lanes, ends) = Lanes::new(count);
+        let mut workers = Vec::new();
+        for (number, lane) in ends.into_iter().enumerate() {
+            let worker = Worker::new(number, lane, Arc::clone(&routes), fatal_out.clone(), &metrics);
+            let spawned = std::thread::Builder::new().name(format!("sluice-worker-{number}")).spawn(move || worker.run());
+            workers.push(spawned.map_err(io("cannot start a worker"))?);
+        }
+        let stop = Stop::default();
+        let feed = Feed { lanes, stop: stop.clone(), fatal: fatal_out, metrics: Arc::clone(&metrics) };
+        let mut sources = Vec::new();
+        for (setup, source) in sources_of(&config, &identity, options.extra)? {
+            sources.push(source.spawn(setup, feed.clone()).map_err(io("cannot start a source"))?);
+        }
+        drop(feed);
+        let (changed_out, changed_in) = bounded(1);
+        let watch = match options.watch {
+            // A change that finds the channel full is seen by the reload that is due anyway.
+            true => Some(
+                reload::watch(&options.paths, &files, move || changed_out.try_send(()).unwrap_or_default())
+                    .map_err(|error| Failed::new(Exit::Io, format!("cannot watch the configuration: {error}")))?,
+            ),
+            false => None,
+        };
+        let changed = if options.watch { changed_in } else { crossbeam_channel::never() };
+        metrics.health.set_started();
+        let drain_timeout = config.server.shutdown.drain_timeout.0;
+        let reloader = Reloader::new(options.paths, config, control, &metrics);
+        tracing::info!(workers = count, sources = sources.len(), "started");
+        Ok(Self {
+            metrics,
+            outlets,
+            reloader,
+            stop,
+            sources,
+            workers,
+            fatal,
+            drain_timeout,
+            _watch: watch,
+            changed,
+            _lock: lock,
+            _runtime: runtime,
+            signals,
+        })
+    }
+
+    /// Runs until a signal, the end of all input, or trouble; then drains. `tick` is called about ten times a second
+    /// and ends the run by returning `false`.
+    ///
+    /// # Errors
+    /// Why the router could not go on, or that the drain ran out of time.
+    pub fn run(mut self, mut tick: impl FnMut(&Metrics) -> bool) -> Result<(), Failed> {
+        let mut trouble = None;
+        loop {
+            select! {
+                recv(self.signals) -> signal => match signal {
+                    Ok(Signal::Reload) => self.reloader.reload(),
+                    _ => break,
+                },
+                recv(self.changed) -> changed => {
+                    if changed.is_ok() {
+                        self.settle_files();
+                        self.reloader.reload();
+                    }
+                }
+                recv(self.fatal) -> reason => {
+                    trouble = reason.ok();
+                    break;
+                }
+                default(Duration::from_millis(100)) => {}
+            }
+            if !tick(&self.metrics) || self.sources.iter().all(JoinHandle::is_finished) {
+                break;
+            }
+        }
+        let drained = self.drain();
+        match trouble.or_else(|| self.fatal.try_recv().ok()) {
+            Some(message) => Err(Failed::new(Exit::Io, message)),
+            None => drained,
+        }
+    }
+
+    /// Waits until files have not changed for a moment: a change is often several.
+    fn settle_files(&self) {
+        while self.changed.recv_timeout(Duration::from_millis(100)).is_ok() {}
+    }
+
+    fn drain(&mut self) -> Result<(), Failed> {
+        let deadline = time::now() + self.drain_timeout;
+        self.metrics.health.set_draining();
+        self.stop.set();
+        let done = |handles: &[JoinHandle<()>]| handles.iter().all(JoinHandle::is_finished);
+        // Sources end when everything is settled and committed; workers when the sources have let go of the lanes.
+        while !done(&self.sources) || !done(&self.workers) {
+            let again = self.signals.recv_timeout(Duration::from_millis(5)).is_ok_and(|s| s == Signal::Terminate);
+            if again || time::now() >= deadline {
+                let open = self.sources.iter().filter(|source| !source.is_finished()).count();
+                let message = format!(
+                    "the drain did not end within {}: {open} sources have unsettled events, which are read again at the next start",
+                    time::format_duration(self.drain_timeout)
+                );
+                return Err(Failed::new(Exit::DrainTimeout, message));
+            }
+        }
+        self.outlets.lock().unwrap_or_else(PoisonError::into_inner).flush(deadline);
+        tracing::info!("drained");
+        Ok(())
+    }
+}
+
+/// Opens a plan's outlets and swaps it in. The old route is dropped here, never by a worker.
+fn publisher(
+    outlets: &Arc<Mutex<Outlets>>,
+    routes: &Arc<ArcSwap<Route>>,
+    metrics: &Arc<Metrics>,
+    limits: topics::Limits,
+) -> Publish {
+    let (outlets, routes, metrics) = (Arc::clone(outlets), Arc::clone(routes), Arc::clone(metrics));
+    let mut retired: Vec<Arc<Route>> = Vec::new();
+    Box::new(move |plan: Plan| {
+        topics::prepare_targets(&plan.targets, limits).map_err(|failed| failed.message)?;
+        let dispatcher = outlets.lock().unwrap_or_else(PoisonError::into_inner).dispatcher(&plan)?;
+        count_rules(&plan, &metrics);
+        retired.push(routes.swap(Arc::new(Route::new(plan, dispatcher, &metrics))));
+        retired.retain(|route| Arc::strong_count(route) > 1);
+        Ok(())
+    })
+}
+
+fn count_rules(plan: &Plan, metrics: &Metrics) {
+    let families = &metrics.families;
+    families.ruleset_generation.get_or_create(&labels([])).set(i64::try_from(plan.generation).unwrap_or(i64::MAX));
+    for bus in &plan.buses {
+        let shadow = bus.rules.iter().filter(|rule| rule.shadow).count();
+        for (state, count) in [("enabled", bus.rules.len() - shadow), ("shadow", shadow), ("disabled", bus.disabled)] {
+            let own = labels([("bus", &bus.name), ("state", state)]);
+            families.ruleset_rules.get_or_create(&own).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+/// Asks until there is an answer, if that is wanted.
+fn wait_for<T>(wait: bool, ask: impl Fn() -> Result<T, Failed>) -> Result<T, Failed> {
+    loop {
+        match ask() {
+            Err(failed) if wait && failed.exit == Exit::Unreachable => {
+                tracing::warn!("{}; trying again", failed.message);
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Takes the data directory for this process.
+fn lock(data_dir: &Path) -> Result<File, Failed> {
+    let shown = data_dir.display();
+    let made = std::fs::create_dir_all(data_dir).and_then(|()| File::create(data_dir.join("sluice.lock")));
+    let lock = made.map_err(|error| {
+        Failed::new(Exit::Io, format!("cannot use data_dir {shown}: {error}; make it writable or name another one"))
+    })?;
+    lock.try_lock().map_err(|_| {
+        let message = format!("data_dir {shown} is in use by another sluice; stop it, or give each process its own data_dir");
+        Failed::new(Exit::Io, message)
+    })?;
+    Ok(lock)
+}
+
+fn serve(config: &Config, runtime: &tokio::runtime::Runtime, metrics: &Arc<Metrics>) -> Result<(), Failed> {
+    let Admin::At(address) = config.server.admin else { return Ok(()) };
+    let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).map_err(|error| {
+        let help = "free it, or set server.admin to another address or `off`";
+        Failed::new(Exit::Io, format!("cannot listen on {address}: {error}; {help}"))
+    })?;
+    let metrics = Arc::clone(metrics);
+    runtime.spawn(async move {
+        if let Err(error) = api::serve(listener, metrics).await {
+            tracing::error!("the admin endpoints have ended: {error}");
+        }
+    });
+    Ok(())
+}
+
+fn signals(runtime: &tokio::runtime::Runtime) -> Result<Receiver<Signal>, Failed> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (out, signals) = bounded(8);
+    let listen = |kind: SignalKind, meaning: Signal, out: Sender<Signal>| {
+        let _guard = runtime.enter();
+        let mut stream = signal(kind).map_err(io("cannot listen for signals"))?;
+        runtime.spawn(async move {
+            while stream.recv().await.is_some() {
+                // More signals than the channel holds say nothing new.
+                out.try_send(meaning).unwrap_or_default();
+            }
+        });
+        Ok::<(), Failed>(())
+    };
+    listen(SignalKind::terminate(), Signal::Terminate, out.clone())?;
+    listen(SignalKind::interrupt(), Signal::Terminate, out.clone())?;
+    listen(SignalKind::hangup(), Signal::Reload, out)?;
+    Ok(signals)
+}
+
+type Extra = Option<(String, String, Box<dyn std::io::Read + Send>)>;
+
+fn sources_of(config: &Config, identity: &Identity, extra: Extra) -> Result<Vec<(Setup, Source)>, Failed> {
+    let window = Window { events: config.limits.in_flight_events, bytes: config.limits.in_flight_bytes.0 };
+    let event_bytes = usize::try_from(config.limits.event_bytes.0).unwrap_or(usize::MAX);
+    let mut sources = Vec::new();
+    for (name, source) in &config.sources {
+        let info = SourceInfo {
+            name: name.as_str().into(),
+            bus: source.bus.as_str().into(),
+            framing: check::framing(&source.envelope).map_err(|message| Failed::new(Exit::Config, message))?,
+            on_invalid: source.on_invalid,
+            dead_letter: source.dead_letter.clone(),
+            event_bytes,
+            identity: identity.clone(),
+        };
+        sources.push((Setup { info: Arc::new(info), window }, source_of(source)));
+    }
+    if let Some((name, bus, lines)) = extra {
+        let info = SourceInfo {
+            name: name.as_str().into(),
+            bus: bus.into(),
+            framing: crate::transform::wrap::Framing::EventBridge,
+            on_invalid: crate::envelope::OnInvalid::DeadLetter,
+            dead_letter: None,
+            event_bytes,
+            identity: identity.clone(),
+        };
+        sources.push((Setup { info: Arc::new(info), window }, Source::Lines(LineSource::Reader(name, lines))));
+    }
+    Ok(sources)
+}
+
+fn source_of(source: &model::Source) -> Source {
+    match (&source.kafka, &source.file) {
+        (Some(kafka), _) => Source::Kafka(KafkaSource {
+            client: check::client_properties(&kafka.brokers, kafka.sasl.as_ref(), &kafka.properties),
+            topics: kafka.topics.clone(),
+            group: kafka.group.clone(),
+            instance_id: kafka.instance_id.clone(),
+            start: kafka.start,
+        }),
+        (None, Some(file)) => Source::Lines(LineSource::File(file.path.clone())),
+        (None, None) => Source::Lines(LineSource::Stdin),
+    }
+}
+

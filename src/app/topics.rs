@@ -1,0 +1,95 @@
+//! What the brokers must have before anything starts: topics, and room for the largest event.
+
+use super::{Exit, Failed};
+use crate::catalog::{KafkaTarget, Target, TargetKind, TopicShape};
+use crate::config::check::client_properties;
+use crate::config::model::Config;
+use crate::kafka::Cluster;
+use std::collections::BTreeMap;
+
+/// What topics must hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Largest event.
+    pub event_bytes: u64,
+    /// Partitions of a topic that Sluice makes and nobody gave a number for.
+    pub partitions: i32,
+}
+
+/// Headers and framing of a record, dead-letter attributes included.
+const RECORD_OVERHEAD: u64 = 4096;
+
+/// Looks for every source topic; returns the partitions of the largest.
+pub fn prepare_sources(config: &Config) -> Result<i32, Failed> {
+    let mut most = 1;
+    for (name, source) in &config.sources {
+        let Some(kafka) = &source.kafka else { continue };
+        let cluster = Cluster::new(&client_properties(&kafka.brokers, kafka.sasl.as_ref(), &kafka.properties))?;
+        for topic in &kafka.topics {
+            let Some(count) = cluster.partitions(topic)? else {
+                let message = format!(
+                    "source {name}: topic {topic} does not exist on {}; create it with \
+                     `kafka-topics.sh --bootstrap-server {} --create --topic {topic}`",
+                    kafka.brokers, kafka.brokers
+                );
+                return Err(Failed::new(Exit::Config, message));
+            };
+            most = count.max(most);
+        }
+    }
+    Ok(most)
+}
+
+/// Looks for every target topic, and creates those that Sluice needs for itself or is told to create.
+pub fn prepare_targets(targets: &[Target], limits: Limits) -> Result<(), Failed> {
+    let mut clusters: BTreeMap<&BTreeMap<String, String>, Cluster> = BTreeMap::new();
+    let queues: Vec<&String> = targets.iter().filter_map(|target| target.dead_letter.as_ref()).collect();
+    for target in targets {
+        let TargetKind::Kafka(kafka) = &target.kind else { continue };
+        if !clusters.contains_key(&*kafka.client) {
+            clusters.insert(&kafka.client, Cluster::new(&kafka.client)?);
+        }
+        let Some(cluster) = clusters.get(&*kafka.client) else { continue };
+        prepare_topic(cluster, &target.name, kafka, queues.contains(&&target.name), limits)?;
+    }
+    Ok(())
+}
+
+fn prepare_topic(
+    cluster: &Cluster,
+    name: &str,
+    kafka: &KafkaTarget,
+    queue: bool,
+    limits: Limits,
+) -> Result<(), Failed> {
+    let topic = &kafka.topic;
+    if cluster.partitions(topic)?.is_none() {
+        let servers = kafka.client.get("bootstrap.servers").map_or("", String::as_str);
+        let shape = match (kafka.create, queue) {
+            (Some(shape), _) => shape,
+            (None, true) => TopicShape { partitions: None, replication: None },
+            (None, false) => {
+                let message = format!(
+                    "target {name}: topic {topic} does not exist on {servers}; create it with \
+                     `kafka-topics.sh --bootstrap-server {servers} --create --topic {topic}`, or add `create: {{}}` to the target"
+                );
+                return Err(Failed::new(Exit::Config, message));
+            }
+        };
+        let partitions = shape.partitions.unwrap_or(limits.partitions);
+        cluster.create(topic, partitions, shape.replication)?;
+        tracing::info!(topic, partitions, "topic created");
+    }
+    if let Some(largest) = cluster.largest_record(topic)
+        && largest < limits.event_bytes + RECORD_OVERHEAD
+    {
+        let message = format!(
+            "target {name}: topic {topic} takes records of {largest} bytes, limits.event_bytes is {}; raise the topic's \
+             max.message.bytes to {}, or lower limits.event_bytes",
+            limits.event_bytes,
+            limits.event_bytes + RECORD_OVERHEAD
+        );
+        return Err(Failed::new(Exit::Config, message));
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! The command line: one file a verb. Results go to standard output, everything else to standard error.
+
+mod bench;
+mod config;
+mod demo;
+mod logs;
+mod orders;
+mod put;
+mod run;
+
+use crate::app::{Exit, Failed};
+use crate::config::model::LogFormat;
+use clap::{CommandFactory, Parser, Subcommand};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+/// EventBridge-compatible event router: Kafka in, rules, Kafka and logs out, nothing lost.
+#[derive(Parser)]
+#[command(name = "sluice", version, about, max_term_width = 100)]
+struct Arguments {
+    /// Log filter on standard error: error, warn, info, debug, trace
+    #[arg(long, global = true, env = "SLUICE_LOG_LEVEL")]
+    log_level: Option<String>,
+    /// How log lines look
+    #[arg(long, global = true, env = "SLUICE_LOG_FORMAT", value_enum)]
+    log_format: Option<Format>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Format {
+    Auto,
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Route events as the configuration says
+    Run(run::Run),
+    /// See it work: no file, no broker, no account
+    Demo(demo::Demo),
+    /// Send events to a topic
+    Put(put::Put),
+    /// Check a configuration; every problem in one run
+    Validate(config::Validate),
+    /// Show, describe or begin a configuration
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Read log groups
+    #[command(subcommand)]
+    Logs(logs::Logs),
+    /// Measure
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Print shell completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Configuration files or folders.
+#[derive(clap::Args)]
+struct Paths {
+    /// Configuration file or folder; may be repeated
+    #[arg(short, long = "config", env = "SLUICE_CONFIG", value_delimiter = ':', required = true)]
+    config: Vec<PathBuf>,
+}
+
+/// Runs the command line and returns the exit code.
+pub fn main() -> i32 {
+    let arguments = Arguments::parse();
+    let format = match arguments.log_format {
+        None => None,
+        Some(Format::Auto) => Some(LogFormat::Auto),
+        Some(Format::Text) => Some(LogFormat::Text),
+        Some(Format::Json) => Some(LogFormat::Json),
+    };
+    let logging = Logging { level: arguments.log_level, format };
+    match verb(arguments.verb, &logging) {
+        Ok(()) => 0,
+        Err(failed) => {
+            if !failed.message.is_empty() {
+                eprintln!("sluice: {}", failed.message);
+            }
+            failed.exit.code()
+        }
+    }
+}
+
+fn verb(verb: Verb, logging: &Logging) -> Result<(), Failed> {
+    match verb {
+        Verb::Run(run) => run.run(logging),
+        Verb::Demo(demo) => demo.run(logging),
+        Verb::Put(put) => put.run(logging),
+        Verb::Validate(validate) => validate.run(),
+        Verb::Config(config) => config.run(),
+        Verb::Logs(logs) => logs.run(),
+        Verb::Bench(bench) => bench.run(logging),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "sluice", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// What the command line says about logs.
+struct Logging {
+    level: Option<String>,
+    format: Option<LogFormat>,
+}
+
+impl Logging {
+    /// Starts logging; the command line wins over the configuration.
+    fn start(&self, level: &str, format: LogFormat) -> Result<(), Failed> {
+        let level = self.level.as_deref().unwrap_or(level);
+        let filter = tracing_subscriber::EnvFilter::try_new(level)
+            .map_err(|error| Failed::new(Exit::Config, format!("`{level}` is no log filter: {error}")))?;
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+        let json = match self.format.unwrap_or(format) {
+            LogFormat::Auto => !std::io::stderr().is_terminal(),
+            LogFormat::Text => false,
+            LogFormat::Json => true,
+        };
+        // A second start in one process leaves the first one in effect.
+        if json { builder.json().flatten_event(true).try_init().ok() } else { builder.try_init().ok() };
+        Ok(())
+    }
+}
+
+/// A failure to write results.
+fn output(error: std::io::Error) -> Failed {
+    Failed::new(Exit::Io, format!("cannot write the result: {error}"))
+}

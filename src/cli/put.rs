@@ -1,0 +1,228 @@
+//! `sluice put`: send events to a Kafka topic, from arguments, files, standard input, or the generator.
+
+use super::Logging;
+use super::orders::Order;
+use crate::app::{Exit, Failed};
+use crate::config::{self, Outside, check::client_properties, model::LogFormat};
+use crate::event::Tree;
+use crate::kafka::{Cluster, client_config};
+use crate::time;
+use crate::transform::JsonPath;
+use indicatif::{ProgressBar, ProgressStyle};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::ClientContext;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Send events to a topic
+#[derive(clap::Args)]
+pub struct Put {
+    /// Events, each a JSON object; without any, and without --file and --generate, standard input is read
+    events: Vec<String>,
+    /// Brokers, as in localhost:9092
+    #[arg(long, env = "SLUICE_BROKERS", required_unless_present = "config")]
+    brokers: Option<String>,
+    /// Topic
+    #[arg(long, env = "SLUICE_TOPIC", required_unless_present = "config")]
+    topic: Option<String>,
+    /// Take brokers, topic and credentials from a Kafka source of this configuration
+    #[arg(short, long, env = "SLUICE_CONFIG", value_delimiter = ':')]
+    config: Vec<PathBuf>,
+    /// Which source, when the configuration has several
+    #[arg(long)]
+    source: Option<String>,
+    /// File of JSON lines, `-` for standard input; may be repeated
+    #[arg(short, long)]
+    file: Vec<PathBuf>,
+    /// Make this many orders, like those of the demo
+    #[arg(long, conflicts_with_all = ["file", "events"])]
+    generate: Option<u64>,
+    /// Events a second at most
+    #[arg(long)]
+    rate: Option<u32>,
+    /// Record key: a path into the event, as $.detail.orderId
+    #[arg(long)]
+    key: Option<String>,
+    /// Send lines as they are, also those that are no JSON objects
+    #[arg(long)]
+    raw: bool,
+}
+
+#[derive(Default)]
+struct Reports {
+    delivered: Arc<AtomicU64>,
+    failed: Arc<AtomicU64>,
+}
+
+impl ClientContext for Reports {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("{error}: {reason}");
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        match result {
+            Ok(_) => self.delivered.fetch_add(1, Ordering::Relaxed),
+            Err((error, _)) => {
+                tracing::error!("an event was not taken: {error}");
+                self.failed.fetch_add(1, Ordering::Relaxed)
+            }
+        };
+    }
+}
+
+type Lines = Box<dyn Iterator<Item = Result<Vec<u8>, Failed>>>;
+
+impl Put {
+    pub fn run(self, logging: &Logging) -> Result<(), Failed> {
+        logging.start("warn", LogFormat::Text)?;
+        let key = self.key.as_deref().map(JsonPath::parse).transpose();
+        let key = key.map_err(|message| Failed::new(Exit::Config, message))?;
+        let (client, topic) = self.destination()?;
+        if Cluster::new(&client)?.partitions(&topic)?.is_none() {
+            let message = format!("topic {topic} does not exist; create it first");
+            return Err(Failed::new(Exit::Config, message));
+        }
+        let (lines, total) = self.lines()?;
+        let mut sender = Sender::new(&client, topic, key, self.rate, self.raw)?;
+        let bar = total.filter(|&total| total > 10_000).map_or_else(ProgressBar::hidden, ProgressBar::new);
+        let style = "{bar:40} {pos}/{len} events  {per_sec}  {eta} left";
+        bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        for line in lines {
+            sender.send(&line?)?;
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        sender.finish()
+    }
+
+    fn destination(&self) -> Result<(BTreeMap<String, String>, String), Failed> {
+        if let (Some(brokers), Some(topic)) = (&self.brokers, &self.topic) {
+            return Ok((client_properties(brokers, None, &BTreeMap::new()), topic.clone()));
+        }
+        let loaded = config::load(&self.config, &Outside::default())
+            .map_err(|problems| Failed::new(Exit::Config, problems.to_string()))?;
+        let mut sources = loaded.config.sources.iter().filter_map(|(name, source)| Some((name, source.kafka.as_ref()?)));
+        let wanted = |(name, _): &(&String, _)| self.source.as_ref().is_none_or(|wanted| wanted == *name);
+        let Some((_, kafka)) = sources.find(wanted) else {
+            return Err(Failed::new(Exit::Config, "the configuration has no such Kafka source; use --brokers and --topic"));
+        };
+        let client = client_properties(&kafka.brokers, kafka.sasl.as_ref(), &kafka.properties);
+        let first = kafka.topics.first().cloned().unwrap_or_default();
+        Ok((client, self.topic.clone().unwrap_or(first)))
+    }
+
+    /// The events, and how many where that is known.
+    fn lines(&self) -> Result<(Lines, Option<u64>), Failed> {
+        if let Some(count) = self.generate {
+            let orders = (0..count).map(|number| Ok(Order::new(number).event(time::wall_millis()).into_bytes()));
+            return Ok((Box::new(orders), Some(count)));
+        }
+        if !self.events.is_empty() {
+            let events: Vec<_> = self.events.iter().map(|event| Ok(event.clone().into_bytes())).collect();
+            let count = events.len() as u64;
+            return Ok((Box::new(events.into_iter()), Some(count)));
+        }
+        let files = if self.file.is_empty() { vec![PathBuf::from("-")] } else { self.file.clone() };
+        let mut lines: Lines = Box::new(std::iter::empty());
+        for path in files {
+            let shown = path.display().to_string();
+            let input: Box<dyn Read> = match shown.as_str() {
+                "-" => Box::new(std::io::stdin()),
+                _ => Box::new(
+                    std::fs::File::open(&path)
+                        .map_err(|error| Failed::new(Exit::Io, format!("cannot read {shown}: {error}")))?,
+                ),
+            };
+            let split = BufReader::new(input).split(b'\n').map(move |line| {
+                line.map_err(|error| Failed::new(Exit::Io, format!("cannot read {shown}: {error}")))
+            });
+            let full = split.filter(|line| line.as_ref().map_or(true, |line| !line.trim_ascii().is_empty()));
+            lines = Box::new(lines.chain(full));
+        }
+        Ok((lines, None))
+    }
+}
+
+struct Sender {
+    producer: ThreadedProducer<Reports>,
+    topic: String,
+    key: Option<JsonPath>,
+    rate: Option<u32>,
+    raw: bool,
+    begin: Instant,
+    sent: u64,
+    delivered: Arc<AtomicU64>,
+    failed: Arc<AtomicU64>,
+}
+
+impl Sender {
+    fn new(
+        client: &BTreeMap<String, String>,
+        topic: String,
+        key: Option<JsonPath>,
+        rate: Option<u32>,
+        raw: bool,
+    ) -> Result<Self, Failed> {
+        let reports = Reports::default();
+        let (delivered, failed) = (Arc::clone(&reports.delivered), Arc::clone(&reports.failed));
+        let mut config = client_config(client);
+        config.set("enable.idempotence", "true").set("linger.ms", "5").set("compression.type", "lz4");
+        let producer = config
+            .create_with_context(reports)
+            .map_err(|error| Failed::new(Exit::Config, format!("cannot make a Kafka producer: {error}")))?;
+        Ok(Self { producer, topic, key, rate, raw, begin: time::now(), sent: 0, delivered, failed })
+    }
+
+    fn send(&mut self, line: &[u8]) -> Result<(), Failed> {
+        let line = line.trim_ascii();
+        let mut key = None;
+        if !self.raw {
+            let tree = Tree::parse(line).map_err(|fault| {
+                let message = format!("event {} is not valid: {fault}; --raw sends it all the same", self.sent + 1);
+                Failed::new(Exit::Config, message)
+            })?;
+            key = self.key.as_ref().and_then(|path| path.select(tree.root()).text());
+        }
+        if let Some(rate) = self.rate {
+            let due = self.begin + Duration::from_secs_f64(self.sent as f64 / f64::from(rate.max(1)));
+            std::thread::sleep(due.saturating_duration_since(time::now()));
+        }
+        loop {
+            let mut record = BaseRecord::<str, [u8]>::to(&self.topic).payload(line);
+            if let Some(key) = &key {
+                record = record.key(key);
+            }
+            match self.producer.send(record) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    self.producer.poll(Duration::from_millis(5));
+                }
+                Err((error, _)) => {
+                    return Err(Failed::new(Exit::Unreachable, format!("event {} was not taken: {error}", self.sent + 1)));
+                }
+            }
+        }
+        self.sent += 1;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Failed> {
+        let flushed = self.producer.flush(Duration::from_secs(60));
+        let (delivered, failed) = (self.delivered.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed));
+        if flushed.is_err() || failed > 0 || delivered != self.sent {
+            let message = format!("{delivered} of {} events were acknowledged by the broker", self.sent);
+            return Err(Failed::new(Exit::Unreachable, message));
+        }
+        println!("{delivered} events sent to {}", self.topic);
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! Configuration: YAML files to typed values and a catalog; the only reader of configuration files and of the
+//! environment.
+//!
+//! In: paths. Out: [`Config`] and [`Catalog`], or every [`Problem`] of every file at once. Promises: nothing of an
+//! invalid configuration takes effect. Leaves to others: running it (`app`).
+
+pub mod check;
+mod de;
+pub mod model;
+mod outside;
+mod problem;
+mod yaml;
+
+pub use model::Config;
+pub use problem::{Problem, Problems};
+
+use crate::catalog::Catalog;
+use std::path::{Path, PathBuf};
+
+/// A valid configuration.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// All files together, defaults filled in.
+    pub config: Config,
+    /// Its buses, targets and rules.
+    pub catalog: Catalog,
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
+}
+
+/// Values that a configuration takes from outside its files.
+pub struct Outside<'a> {
+    /// Environment variables by name.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Default for Outside<'_> {
+    fn default() -> Self {
+        Self { env: &|name| std::env::var(name).ok() }
+    }
+}
+
+/// Reads `paths`, each a file or a folder of them.
+///
+/// # Errors
+/// Every problem found, with file, line, column, key path and remedy.
+pub fn load(paths: &[PathBuf], outside: &Outside<'_>) -> Result<Loaded, Problems> {
+    let mut problems = Vec::new();
+    let mut files = Vec::new();
+    let mut todo: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        gather(path, &mut todo, &mut problems);
+    }
+    let mut documents = Vec::new();
+    let mut next = 0;
+    while next < todo.len() {
+        let path = todo[next].clone();
+        next += 1;
+        if files.contains(&path) {
+            continue;
+        }
+        files.push(path.clone());
+        let Some((document, model)) = read(&path, outside, &mut problems) else { continue };
+        for include in &model.include {
+            let base = path.parent().unwrap_or(Path::new("."));
+            gather(&base.join(include), &mut todo, &mut problems);
+        }
+        documents.push((document, model));
+    }
+    if files.is_empty() && problems.is_empty() {
+        problems.push(Problem::plain("E0001", "no configuration file found").help("name one with --config FILE"));
+    }
+    let (config, catalog) = check::all(&documents, &mut problems);
+    if problems.is_empty() {
+        Ok(Loaded { config, catalog, files })
+    } else {
+        problems.sort_by_key(Problem::place);
+        Err(Problems(problems))
+    }
+}
+
+fn read(path: &Path, outside: &Outside<'_>, problems: &mut Vec<Problem>) -> Option<(yaml::Document, model::FileConfig)> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            problems.push(
+                Problem::plain("E0002", format!("cannot read {}: {error}", path.display()))
+                    .help("check the path and its permissions"),
+            );
+            return None;
+        }
+    };
+    let mut document = yaml::parse(path, text, problems)?;
+    outside::resolve(&mut document, outside, problems);
+    let model = de::read(&document, problems);
+    Some((document, model))
+}
+
+/// Adds a file, or the YAML and JSON files of a folder and its sub-folders, in order of their names. Rule tests and
+/// hidden files (as those that ConfigMaps are made of) are left out.
+fn gather(path: &Path, found: &mut Vec<PathBuf>, problems: &mut Vec<Problem>) {
+    if !path.is_dir() {
+        found.push(path.to_owned());
+        return;
+    }
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) => {
+            problems.push(Problem::plain("E0002", format!("cannot read folder {}: {error}", path.display())));
+            return;
+        }
+    };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let yaml = [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
+        let other = name.starts_with('.') || name.ends_with(".test.yaml") || name.ends_with(".schema.json");
+        if path.is_dir() && !name.starts_with('.') {
+            gather(&path, found, problems);
+        } else if yaml && !other {
+            found.push(path);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The outlets of one plan, and how deliveries find theirs.
+
+use super::kafka::Producers;
+use super::log::{LineSink, Writer};
+use super::retry::Failure;
+use super::{Delivery, Outlet, Payload, RuleName, Sink, Timer};
+use crate::ack::Pending;
+use crate::catalog::{RetryPolicy, Target, TargetKind};
+use crate::envelope::{DeliveryId, Position};
+use crate::metrics::Metrics;
+use crate::plan::{Plan, TargetId};
+use crate::time;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Makes outlets and keeps those that a reload did not change.
+pub struct Outlets {
+    data_dir: PathBuf,
+    producers: Producers,
+    files: Arc<Writer>,
+    stdout: Arc<Writer>,
+    timer: Arc<Timer>,
+    metrics: Arc<Metrics>,
+    open: HashMap<String, (Target, Arc<Outlet>)>,
+    queues: HashMap<Arc<str>, Arc<Outlet>>,
+}
+
+impl Outlets {
+    /// Starts the threads that deliveries need.
+    ///
+    /// # Errors
+    /// The system has no threads to give.
+    pub fn new(data_dir: &Path, metrics: &Arc<Metrics>) -> std::io::Result<Self> {
+        Ok(Self {
+            data_dir: data_dir.to_owned(),
+            producers: Producers::default(),
+            files: Writer::spawn("sluice-files")?,
+            stdout: Writer::spawn("sluice-stdout")?,
+            timer: Timer::spawn()?,
+            metrics: Arc::clone(metrics),
+            open: HashMap::new(),
+            queues: HashMap::new(),
+        })
+    }
+
+    /// The dispatcher of a plan. Outlets of unchanged targets go on; those that no plan names any more end with their
+    /// last delivery.
+    ///
+    /// # Errors
+    /// A Kafka client that cannot be made from its properties.
+    pub fn dispatcher(&mut self, plan: &Plan) -> Result<Dispatcher, String> {
+        let mut open = HashMap::new();
+        let mut outlets = Vec::new();
+        for target in &plan.targets {
+            let outlet = match self.open.get(&target.name) {
+                Some((known, outlet)) if known == target => Some(Arc::clone(outlet)),
+                _ => self.sink(target)?.map(|sink| {
+                    Outlet::new(&target.name, sink, target.retry, &self.timer, &self.metrics)
+                }),
+            };
+            if let Some(outlet) = &outlet {
+                open.insert(target.name.clone(), (target.clone(), Arc::clone(outlet)));
+            }
+            outlets.push(outlet);
+        }
+        self.open = open;
+        let queue_of = |target: &Target| {
+            target.dead_letter.as_ref().and_then(|name| self.open.get(name)).map(|(_, outlet)| Arc::clone(outlet))
+        };
+        let fallbacks = plan.targets.iter().map(queue_of).collect();
+        let queues = plan.buses.iter().map(|bus| (Arc::clone(&bus.name), self.default_queue(&bus.name))).collect();
+        let named = self.open.iter().map(|(name, (_, outlet))| (name.clone(), Arc::clone(outlet))).collect();
+        Ok(Dispatcher { outlets, fallbacks, queues, named })
+    }
+
+    /// Waits until producers have sent what they hold, up to `deadline`.
+    pub fn flush(&self, deadline: Instant) {
+        self.producers.flush(deadline);
+    }
+
+    fn sink(&mut self, target: &Target) -> Result<Option<Sink>, String> {
+        Ok(match &target.kind {
+            TargetKind::Bus(_) => None,
+            TargetKind::Stdout => Some(Sink::Log(LineSink::stdout(&self.stdout))),
+            TargetKind::Log { group } => {
+                let folder = group_folder(&self.data_dir, group);
+                Some(Sink::Log(LineSink::folder(&self.files, folder, false)))
+            }
+            TargetKind::Kafka(kafka) => Some(Sink::Kafka(self.producers.topic(kafka)?)),
+        })
+    }
+
+    /// The queue in the data directory for dead letters that have no other.
+    fn default_queue(&mut self, bus: &Arc<str>) -> Arc<Outlet> {
+        let (data_dir, files, timer, metrics) = (&self.data_dir, &self.files, &self.timer, &self.metrics);
+        let made = self.queues.entry(Arc::clone(bus)).or_insert_with(|| {
+            let folder = data_dir.join("dead-letters").join(bus.trim_start_matches('/'));
+            let sink = Sink::Log(LineSink::folder(files, folder, true));
+            let retry = RetryPolicy { max: Duration::from_secs(10), ..RetryPolicy::default() };
+            Outlet::new(&format!("dead-letters/{bus}"), sink, retry, timer, metrics)
+        });
+        Arc::clone(made)
+    }
+}
+
+/// The folder of a log group below the data directory.
+pub fn group_folder(data_dir: &Path, group: &str) -> PathBuf {
+    data_dir.join("logs").join(group.trim_start_matches('/'))
+}
+
+/// The outlets of one plan; immutable.
+pub struct Dispatcher {
+    outlets: Vec<Option<Arc<Outlet>>>,
+    fallbacks: Vec<Option<Arc<Outlet>>>,
+    queues: HashMap<Arc<str>, Arc<Outlet>>,
+    named: HashMap<String, Arc<Outlet>>,
+}
+
+/// What all deliveries of one event share.
+pub struct Origin<'a> {
+    /// The source's name.
+    pub source: &'a Arc<str>,
+    /// The bus that the event arrived on.
+    pub arrival: &'a Arc<str>,
+    /// Where its record stood.
+    pub position: &'a Position,
+    /// When it was read.
+    pub read_at: Instant,
+    /// The record's key.
+    pub key: Option<&'a Payload>,
+}
+
+impl Dispatcher {
+    /// The dispatcher of the empty plan.
+    pub fn empty() -> Self {
+        Self { outlets: Vec::new(), fallbacks: Vec::new(), queues: HashMap::new(), named: HashMap::new() }
+    }
+
+    /// The outlet of a target; `None` where the target is a bus.
+    pub fn outlet(&self, target: TargetId) -> Option<&Arc<Outlet>> {
+        self.outlets[target.0 as usize].as_ref()
+    }
+
+    /// A delivery for the `nth` target of a rule on `bus`, ready to submit.
+    #[expect(clippy::too_many_arguments, reason = "a delivery is made of exactly these")]
+    pub fn delivery(
+        &self,
+        origin: &Origin<'_>,
+        bus: &Arc<str>,
+        rule: RuleName,
+        (target, nth): (TargetId, usize),
+        outlet: &Arc<Outlet>,
+        payload: Payload,
+        key: Option<Payload>,
+        pending: Pending,
+    ) -> Delivery {
+        let fallback = self.fallbacks[target.0 as usize].clone().or_else(|| self.queues.get(bus).cloned());
+        let id = DeliveryId::new(origin.position, origin.arrival, bus, &rule.name, &outlet.name, nth);
+        Delivery {
+            id,
+            outlet: Arc::clone(outlet),
+            fallback,
+            payload,
+            key,
+            bus: Arc::clone(bus),
+            rule: Some(rule),
+            source: Arc::clone(origin.source),
+            position: origin.position.clone(),
+            read_at: origin.read_at,
+            attempt_at: time::now(),
+            failed: 0,
+            letter: None,
+            pending,
+        }
+    }
+
+    /// Keeps what cannot be routed: in the queue named `queue`, else in the default one of the bus it arrived on.
+    pub fn reject(
+        &self,
+        origin: &Origin<'_>,
+        queue: Option<&str>,
+        rule: Option<RuleName>,
+        payload: Payload,
+        failure: Failure,
+        pending: Pending,
+    ) {
+        let named = queue.and_then(|name| self.named.get(name));
+        let Some(outlet) = named.or_else(|| self.queues.get(origin.arrival)) else { return };
+        let rule_name = rule.as_ref().map_or("", |rule| &rule.name);
+        let id = DeliveryId::new(origin.position, origin.arrival, origin.arrival, rule_name, &outlet.name, usize::MAX);
+        let letter = super::dead_letter::Letter {
+            target: Arc::clone(origin.source),
+            failure,
+            exhausted: None,
+            retries: 0,
+        };
+        Outlet::submit(Delivery {
+            id,
+            outlet: Arc::clone(outlet),
+            fallback: None,
+            payload,
+            key: origin.key.cloned(),
+            bus: Arc::clone(origin.arrival),
+            rule,
+            source: Arc::clone(origin.source),
+            position: origin.position.clone(),
+            read_at: origin.read_at,
+            attempt_at: time::now(),
+            failed: 0,
+            letter: Some(Box::new(letter)),
+            pending,
+        });
+    }
+}

@@ -1,0 +1,229 @@
+//! Producing to Kafka: one idempotent producer per set of client properties, each delivery its own opaque.
+//!
+//! Batching adapts by itself: `linger.ms` is half a millisecond, and while requests are under way records gather.
+
+use super::retry::Failure;
+use super::{Delivery, dead_letter};
+use crate::catalog::KafkaTarget;
+use crate::kafka::{Remarks, client_config};
+use crate::time;
+use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Producers by the properties of their clients.
+#[derive(Default)]
+pub struct Producers {
+    open: HashMap<Arc<BTreeMap<String, String>>, Arc<Producer>>,
+}
+
+impl Producers {
+    /// A sink for a topic, on a producer shared with other targets of the same properties.
+    ///
+    /// # Errors
+    /// Properties that the client refuses.
+    pub fn topic(&mut self, target: &KafkaTarget) -> Result<TopicSink, String> {
+        let producer = match self.open.get(&target.client) {
+            Some(producer) => Arc::clone(producer),
+            None => {
+                let producer = Producer::start(&target.client)?;
+                self.open.insert(Arc::clone(&target.client), Arc::clone(&producer));
+                producer
+            }
+        };
+        Ok(TopicSink { topic: target.topic.clone(), producer })
+    }
+
+    /// Waits until everything is sent, up to `deadline`.
+    pub fn flush(&self, deadline: Instant) {
+        for producer in self.open.values() {
+            let left = deadline.saturating_duration_since(time::now());
+            if let Err(error) = producer.client.flush(left) {
+                tracing::warn!("producer not flushed: {error}");
+            }
+        }
+    }
+}
+
+/// One topic.
+pub struct TopicSink {
+    topic: String,
+    producer: Arc<Producer>,
+}
+
+impl TopicSink {
+    /// Hands a delivery to the producer, or parks it until the producer has room. Order is kept.
+    pub fn submit(&self, delivery: Delivery) {
+        let mut parked = self.producer.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        let delivery = Box::new(delivery);
+        if !parked.is_empty() {
+            return parked.push_back((self.topic.clone(), delivery));
+        }
+        match self.producer.send(&self.topic, delivery) {
+            Sent::Queued => {}
+            Sent::Full(delivery) => parked.push_back((self.topic.clone(), delivery)),
+            Sent::Failed(delivery, error) => {
+                drop(parked);
+                delivery.finish(Err(failure(&error, &self.topic)));
+            }
+        }
+    }
+}
+
+struct Reports {
+    remarks: Remarks,
+}
+
+impl ClientContext for Reports {
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.remarks.note(&error, reason);
+    }
+
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
+        crate::kafka::log(level, facility, message);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<Delivery>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
+        match result {
+            Ok(_) => delivery.finish(Ok(())),
+            Err((error, message)) => {
+                let topic = rdkafka::Message::topic(message);
+                delivery.finish(Err(failure(error, topic)));
+            }
+        }
+    }
+}
+
+/// A client, the thread that polls it, and deliveries that wait for room in it. Those are bounded by the credit of
+/// their events.
+struct Producer {
+    client: BaseProducer<Reports>,
+    parked: Mutex<VecDeque<(String, Box<Delivery>)>>,
+}
+
+enum Sent {
+    Queued,
+    Full(Box<Delivery>),
+    Failed(Box<Delivery>, KafkaError),
+}
+
+impl Producer {
+    fn start(properties: &BTreeMap<String, String>) -> Result<Arc<Self>, String> {
+        let mut config = client_config(properties);
+        let defaults = [
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            ("compression.type", "lz4"),
+            ("linger.ms", "0.5"),
+            ("batch.num.messages", "10000"),
+            ("queue.buffering.max.kbytes", "16384"),
+            ("queue.buffering.max.messages", "100000"),
+            ("message.timeout.ms", "30000"),
+            ("socket.nagle.disable", "true"),
+        ];
+        for (name, value) in defaults {
+            if !properties.contains_key(name) {
+                config.set(name, value);
+            }
+        }
+        let client = config
+            .create_with_context(Reports { remarks: Remarks::default() })
+            .map_err(|error| format!("cannot make a Kafka producer: {error}"))?;
+        let producer = Arc::new(Self { client, parked: Mutex::default() });
+        let poll = Arc::clone(&producer);
+        std::thread::Builder::new()
+            .name("sluice-producer".into())
+            .spawn(move || poll.run())
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        Ok(producer)
+    }
+
+    /// Serves delivery reports and gives parked deliveries their turn; ends with the process.
+    fn run(&self) {
+        loop {
+            let waiting = !self.parked.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+            self.client.poll(Duration::from_millis(if waiting { 2 } else { 200 }));
+            self.unpark();
+        }
+    }
+
+    fn unpark(&self) {
+        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((topic, delivery)) = parked.pop_front() {
+            match self.send(&topic, delivery) {
+                Sent::Queued => {}
+                Sent::Full(delivery) => return parked.push_front((topic, delivery)),
+                Sent::Failed(delivery, error) => {
+                    drop(parked);
+                    delivery.finish(Err(failure(&error, &topic)));
+                    parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    fn send(&self, topic: &str, delivery: Box<Delivery>) -> Sent {
+        let payload = delivery.payload.clone();
+        let key = delivery.key.clone();
+        let headers = headers(&delivery);
+        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, delivery).payload(&payload).headers(headers);
+        if let Some(key) = &key {
+            record = record.key(key);
+        }
+        match self.client.send(record) {
+            Ok(()) => Sent::Queued,
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {
+                Sent::Full(record.delivery_opaque)
+            }
+            Err((error, record)) => Sent::Failed(record.delivery_opaque, error),
+        }
+    }
+}
+
+fn headers(delivery: &Delivery) -> OwnedHeaders {
+    let id = delivery.id.to_string();
+    let mut headers = OwnedHeaders::new_with_capacity(3)
+        .insert(Header { key: "sluice-delivery-id", value: Some(&id) })
+        .insert(Header { key: "sluice-bus", value: Some(delivery.bus.as_ref()) });
+    if let Some(rule) = &delivery.rule {
+        headers = headers.insert(Header { key: "sluice-rule", value: Some(rule.name.as_ref()) });
+    }
+    if let Some(letter) = &delivery.letter {
+        for (key, value) in dead_letter::attributes(delivery, letter) {
+            headers = headers.insert(Header { key, value: Some(&value) });
+        }
+    }
+    headers
+}
+
+/// What a producing error means for the delivery.
+fn failure(error: &KafkaError, topic: &str) -> Failure {
+    let code = error.rdkafka_error_code();
+    let message = |remedy: &str| format!("topic {topic}: {error}{remedy}");
+    match code {
+        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
+            Failure::permanent("INVALID_PARAMETER", message("; raise max.message.bytes of the topic"))
+        }
+        Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownPartition) => {
+            Failure::permanent("NO_RESOURCE", message("; create the topic, then send the dead letters again"))
+        }
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
+            Failure::permanent("NO_PERMISSIONS", message("; allow the client to write"))
+        }
+        Some(RDKafkaErrorCode::InvalidRecord | RDKafkaErrorCode::PolicyViolation) => {
+            Failure::permanent("INVALID_PARAMETER", message(""))
+        }
+        Some(RDKafkaErrorCode::MessageTimedOut | RDKafkaErrorCode::RequestTimedOut) => {
+            Failure::retry("TIMEOUT", message("; is the broker up?"))
+        }
+        _ => Failure::retry("CONNECTION_FAILURE", message("")),
+    }
+}

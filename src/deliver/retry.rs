@@ -1,0 +1,117 @@
+//! What follows a failed attempt, as a pure function.
+
+use crate::catalog::RetryPolicy;
+use crate::envelope::DeliveryId;
+use std::time::Duration;
+
+/// Whether trying again can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// It can: time-outs, unreachable brokers, full disks.
+    Retry,
+    /// It cannot: too large, forbidden, malformed.
+    Permanent,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// One of the service's error codes (`CONNECTION_FAILURE`, `INVALID_JSON`, …).
+    pub code: &'static str,
+    /// What happened, and what to do.
+    pub message: String,
+    /// Whether it is worth another try.
+    pub class: Class,
+}
+
+impl Failure {
+    /// A failure that time can heal.
+    pub fn retry(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), class: Class::Retry }
+    }
+
+    /// A failure that time cannot heal.
+    pub fn permanent(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), class: Class::Permanent }
+    }
+}
+
+/// Which bound of the policy ended retrying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exhausted {
+    /// `MaximumRetryAttempts`
+    Attempts,
+    /// `MaximumEventAgeInSeconds`
+    Age,
+}
+
+impl Exhausted {
+    /// As the service writes it into `EXHAUSTED_RETRY_CONDITION`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Attempts => "MaximumRetryAttempts",
+            Self::Age => "MaximumEventAgeInSeconds",
+        }
+    }
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Try again after this long.
+    Again(Duration),
+    /// Give up; the bound that was reached, if retrying was possible at all.
+    DeadLetter(Option<Exhausted>),
+}
+
+/// Decides after a failed attempt: `retries` were made before it, the event is `age` old. The delay is
+/// `jitter` (0 to 1) of an exponentially growing ceiling ("full jitter", AWS Architecture Blog, 2015).
+pub fn next(policy: &RetryPolicy, retries: u32, age: Duration, class: Class, jitter: f64) -> Next {
+    if class == Class::Permanent {
+        return Next::DeadLetter(None);
+    }
+    if retries >= policy.max_attempts {
+        return Next::DeadLetter(Some(Exhausted::Attempts));
+    }
+    if age >= policy.max_age {
+        return Next::DeadLetter(Some(Exhausted::Age));
+    }
+    let ceiling = policy.initial.saturating_mul(1u32.checked_shl(retries).unwrap_or(u32::MAX)).min(policy.max);
+    Next::Again(ceiling.mul_f64(jitter.clamp(0.0, 1.0)))
+}
+
+/// A number from 0 to 1 that differs between deliveries and attempts and is the same at every run.
+pub fn jitter(id: DeliveryId, attempt: u32) -> f64 {
+    let mut x = (id.0 as u64) ^ ((id.0 >> 64) as u64) ^ (u64::from(attempt) << 32);
+    // The finalizer of SplitMix64.
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Logs a failure, the same cause at most once in ten seconds a target.
+pub(super) fn report(target: &str, failure: &Failure) {
+    use std::collections::HashMap;
+    use std::sync::{LazyLock, Mutex, PoisonError};
+    type Said = HashMap<(String, &'static str), (std::time::Instant, u64)>;
+    static SAID: LazyLock<Mutex<Said>> = LazyLock::new(Mutex::default);
+    let now = crate::time::now();
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    let entry = said.entry((target.to_owned(), failure.code));
+    let mut suppressed = 0;
+    match entry {
+        std::collections::hash_map::Entry::Occupied(mut seen) => {
+            let (last, held) = seen.get_mut();
+            if now.duration_since(*last) < Duration::from_secs(10) {
+                *held += 1;
+                return;
+            }
+            suppressed = *held;
+            (*last, *held) = (now, 0);
+        }
+        std::collections::hash_map::Entry::Vacant(free) => {
+            free.insert((now, 0));
+        }
+    }
+    tracing::warn!(sluice_target = target, code = failure.code, suppressed, "delivery failed: {}", failure.message);
+}

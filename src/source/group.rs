@@ -1,0 +1,225 @@
+//! One consumer's partitions: rebalances, generations, commits.
+
+use crate::ack::{OffsetTracker, Report, Run};
+use crate::kafka::Remarks;
+use crate::metrics::{Metrics, labels};
+use crate::time;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Longest wait for open deliveries when partitions are taken away.
+const REVOKE_PATIENCE: Duration = Duration::from_secs(3);
+/// Longest question to the group's coordinator.
+const COORDINATOR_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a group begins on a partition that it has never committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// At its first record.
+    #[default]
+    Earliest,
+    /// After its last record.
+    Latest,
+}
+
+/// Partitions by name and number, and what is open in them.
+#[derive(Default)]
+pub struct Group {
+    pub tracker: OffsetTracker,
+    numbers: HashMap<(Arc<str>, i32), u32>,
+    pub names: Vec<(Arc<str>, i32)>,
+    /// Partitions that are paused because their deliveries do not settle.
+    pub paused: Vec<u32>,
+}
+
+impl Group {
+    /// The tracker's number of a partition.
+    pub fn number(&mut self, topic: &str, partition: i32) -> u32 {
+        if let Some(&number) = self.numbers.get(&(Arc::from(topic), partition)) {
+            return number;
+        }
+        let known = self.names.iter().find(|(name, _)| &**name == topic).map(|(name, _)| Arc::clone(name));
+        let name = known.unwrap_or_else(|| topic.into());
+        let number = self.tracker.add();
+        self.names.push((Arc::clone(&name), partition));
+        self.numbers.insert((name, partition), number);
+        number
+    }
+
+    pub fn settle(&mut self, runs: &[Run]) {
+        for run in runs {
+            self.tracker.settle(run);
+        }
+    }
+
+    /// The partitions that are assigned.
+    pub fn assigned(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.names.len() as u32).filter(|&number| self.tracker.assigned(number))
+    }
+
+    /// A list of partitions for the client.
+    pub fn list(&self, numbers: impl IntoIterator<Item = u32>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for number in numbers {
+            let (topic, partition) = &self.names[number as usize];
+            list.add_partition(topic, *partition);
+        }
+        list
+    }
+
+    /// Commits what is committable. A failed commit repeats work after a restart, no more.
+    pub fn commit<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, mode: CommitMode) {
+        let committable = self.tracker.committable();
+        if committable.is_empty() {
+            return;
+        }
+        let mut list = TopicPartitionList::with_capacity(committable.len());
+        for (number, offset) in committable {
+            let (topic, partition) = &self.names[number as usize];
+            if let Err(error) = list.add_partition_offset(topic, *partition, Offset::Offset(offset)) {
+                tracing::warn!("offset {offset} of {topic}/{partition} is not committed: {error}");
+            }
+        }
+        if let Err(error) = consumer.commit(&list, mode) {
+            tracing::warn!("commit failed, its events may be delivered again: {error}");
+        }
+    }
+}
+
+/// The client's callbacks. All of them run on the polling thread, inside its polls.
+pub struct GroupContext {
+    pub source: Arc<str>,
+    pub group: Mutex<Group>,
+    pub report: Arc<Report>,
+    pub start: Start,
+    pub remarks: Remarks,
+    pub metrics: Arc<Metrics>,
+}
+
+impl GroupContext {
+    pub fn lock(&self) -> MutexGuard<'_, Group> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Offsets to begin at: the committed ones; where there is none, what `start` says, which is committed at once
+    /// when it is a moment (`latest`), so that a restart does not skip what came since.
+    fn starts(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) -> KafkaResult<()> {
+        let committed = consumer.committed_offsets(list.clone(), COORDINATOR_PATIENCE)?;
+        let mut fresh = TopicPartitionList::new();
+        for element in committed.elements() {
+            let (topic, partition) = (element.topic(), element.partition());
+            let offset = match (element.offset(), self.start) {
+                (Offset::Offset(offset), _) => Offset::Offset(offset),
+                (_, Start::Earliest) => Offset::Beginning,
+                (_, Start::Latest) => {
+                    let (_, end) = consumer.fetch_watermarks(topic, partition, COORDINATOR_PATIENCE)?;
+                    fresh.add_partition_offset(topic, partition, Offset::Offset(end))?;
+                    Offset::Offset(end)
+                }
+            };
+            list.set_partition_offset(topic, partition, offset)?;
+        }
+        if fresh.count() > 0 {
+            consumer.commit(&fresh, CommitMode::Sync)?;
+        }
+        Ok(())
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
+        if let Err(error) = self.starts(consumer, list) {
+            tracing::warn!(source = %self.source, "no committed offsets: {error}; the assignment is tried again");
+            self.metrics.health.set(&self.source, Some(format!("no committed offsets: {error}")));
+            // Nothing is assigned, so nothing is lost; a new session brings the next try.
+            drop(consumer.unassign());
+            consumer.unsubscribe();
+            return;
+        }
+        let mut group = self.lock();
+        for element in list.elements() {
+            let number = group.number(element.topic(), element.partition());
+            group.tracker.assign(number);
+        }
+        group.paused.clear();
+        drop(group);
+        if let Err(error) = consumer.assign(list) {
+            tracing::error!(source = %self.source, "assignment failed: {error}");
+        }
+        self.metrics.health.set(&self.source, None);
+        tracing::info!(source = %self.source, partitions = list.count(), "partitions assigned");
+    }
+
+    /// Drains first, fences second.
+    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+        let mut group = self.lock();
+        let numbers: Vec<u32> =
+            list.elements().iter().map(|element| group.number(element.topic(), element.partition())).collect();
+        if consumer.assignment_lost() {
+            tracing::warn!(source = %self.source, "partitions lost; what is in flight may be delivered twice");
+        } else {
+            let deadline = time::now() + REVOKE_PATIENCE;
+            while !numbers.iter().all(|&number| group.tracker.partition_idle(number)) && time::now() < deadline {
+                let runs = self.report.take(Duration::from_millis(20));
+                group.settle(&runs);
+            }
+            group.commit(consumer, CommitMode::Sync);
+        }
+        for &number in &numbers {
+            group.tracker.fence(number);
+            let (topic, partition) = &group.names[number as usize];
+            let lag = labels([("source", &self.source), ("topic", topic), ("partition", &partition.to_string())]);
+            self.metrics.families.source_lag.remove(&lag);
+        }
+        group.paused.retain(|number| !numbers.contains(number));
+        drop(group);
+        if let Err(error) = consumer.unassign() {
+            tracing::error!(source = %self.source, "giving up partitions failed: {error}");
+        }
+        tracing::info!(source = %self.source, partitions = list.count(), "partitions revoked");
+    }
+}
+
+impl ClientContext for GroupContext {
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.remarks.note(&error, reason);
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        crate::kafka::log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        for topic in statistics.topics.values() {
+            let assigned = topic.partitions.values().filter(|partition| partition.partition >= 0 && partition.consumer_lag >= 0);
+            for partition in assigned {
+                let number = partition.partition.to_string();
+                let lag = labels([("source", &self.source), ("topic", &topic.topic), ("partition", &number)]);
+                self.metrics.families.source_lag.get_or_create(&lag).set(partition.consumer_lag);
+            }
+        }
+    }
+}
+
+impl ConsumerContext for GroupContext {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        self.metrics.families.source_rebalances.get_or_create(&labels([("source", &self.source)])).inc();
+        match kind {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
+            _ => self.revoke(consumer, list),
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(source = %self.source, "commit refused: {error}");
+        }
+    }
+}
