@@ -75,12 +75,7 @@ impl Receipt {
     /// Opens a run: takes its credit, and reports it when everything about it is settled.
     pub fn open(run: Run, report: &Arc<Report>, credit: &Arc<Credit>) -> Self {
         credit.take(run.events, run.bytes);
-        Self(Arc::new(Open {
-            run,
-            pending: AtomicU32::new(1),
-            report: Arc::clone(report),
-            credit: Arc::clone(credit),
-        }))
+        Self(Arc::new(Open { run, pending: AtomicU32::new(1), report: Arc::clone(report), credit: Arc::clone(credit) }))
     }
 
     /// One more delivery that must settle before the run completes.

@@ -3,6 +3,7 @@
 //! A batch's bytes are shared by everything that is made of it, so an untouched payload is never copied (I5).
 
 use crate::ack::Receipt;
+use crate::catalog::OnInvalid;
 use crate::plan::Identity;
 use crate::transform::wrap::Framing;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -29,19 +30,6 @@ pub struct SourceInfo {
     pub event_bytes: usize,
     /// Account and region of wrapped records.
     pub identity: Identity,
-}
-
-/// What a source does with a record that is no valid event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnInvalid {
-    /// Keeps it in the dead-letter queue.
-    #[default]
-    DeadLetter,
-    /// Drops and counts it.
-    Drop,
-    /// Stops the process with an error.
-    Fail,
 }
 
 /// Records of one source, in reading order.

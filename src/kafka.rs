@@ -1,11 +1,11 @@
 //! What source and sink share of a Kafka client: its configuration, what it says, and questions to the cluster.
 
+use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::ClientContext;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -127,8 +127,7 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError::Unreachable`] within [`PATIENCE`].
     pub fn partitions(&self, topic: &str) -> Result<Option<i32>, ClusterError> {
-        let metadata =
-            self.consumer.fetch_metadata(Some(topic), PATIENCE).map_err(|error| self.unreachable(&error))?;
+        let metadata = self.consumer.fetch_metadata(Some(topic), PATIENCE).map_err(|error| self.unreachable(&error))?;
         let found = metadata.topics().iter().find(|known| known.name() == topic && known.error().is_none());
         let count = found.map(|topic| i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX));
         Ok(count.filter(|&count| count > 0))

@@ -28,7 +28,8 @@ const HOUR_MICROS: u64 = 3_600_000_000;
 /// An empty histogram of [`Latency`]'s shape.
 pub fn histogram() -> Histogram<u64> {
     // The bounds are constants that the constructor accepts; an auto-resizing histogram is as good.
-    Histogram::new_with_bounds(1, HOUR_MICROS, 2).unwrap_or_else(|_| Histogram::new(2).unwrap_or_else(|_| unreachable!()))
+    Histogram::new_with_bounds(1, HOUR_MICROS, 2)
+        .unwrap_or_else(|_| Histogram::new(2).unwrap_or_else(|_| unreachable!()))
 }
 
 impl Default for Latency {
@@ -154,8 +155,6 @@ families! {
     ruleset_generation: Gauge = "ruleset_generation";
     /// Rules, by bus and state.
     ruleset_rules: Gauge = "ruleset_rules";
-    /// Time of the last compilation.
-    ruleset_compile: Gauge<f64, AtomicU64> = "ruleset_compile_duration_seconds";
     /// Time a worker was at work.
     worker_busy: Counter<f64, AtomicU64> = "worker_busy_seconds";
     /// The version that runs.
@@ -173,9 +172,6 @@ pub struct Metrics {
     max_rules: usize,
 }
 
-/// Rules that get a label of their own; the others share `_other`.
-pub const MAX_RULE_LABELS: usize = 2000;
-
 impl Metrics {
     /// Fresh metrics with at most `max_rules` rule labels.
     pub fn new(max_rules: usize) -> Self {
@@ -185,7 +181,13 @@ impl Metrics {
         registry.register_collector(Box::new(Process));
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         families.build_info.get_or_create(&version).set(1);
-        Self { families, health: Health::default(), registry: Mutex::new(registry), rule_labels: Mutex::new(0), max_rules }
+        Self {
+            families,
+            health: Health::default(),
+            registry: Mutex::new(registry),
+            rule_labels: Mutex::new(0),
+            max_rules,
+        }
     }
 
     /// The counter of a rule; beyond the bound of labels, the shared one of its bus.

@@ -106,10 +106,7 @@ pub fn compile(catalog: &Catalog, identity: &Identity, seed: u64) -> Plan {
     let targets: Vec<Target> = catalog.targets().cloned().collect();
     let ids: HashMap<&str, TargetId> =
         (0..).zip(&targets).map(|(n, target)| (target.name.as_str(), TargetId(n))).collect();
-    let mut buses: Vec<_> = catalog
-        .buses()
-        .map(|bus| (bus, Builder::new(seed, bus.numbers), Vec::new(), 0))
-        .collect();
+    let mut buses: Vec<_> = catalog.buses().map(|bus| (bus, Builder::new(seed, bus.numbers), Vec::new(), 0)).collect();
     for rule in catalog.rules() {
         let Some(&BusId(bus)) = names.get(&rule.bus) else { continue };
         let (_, builder, rules, disabled) = &mut buses[bus as usize];

@@ -77,7 +77,11 @@ pub struct Watch {
 ///
 /// # Errors
 /// A folder that cannot be watched in any way.
-pub fn watch(paths: &[PathBuf], files: &[PathBuf], changed: impl Fn() + Send + Clone + 'static) -> notify::Result<Watch> {
+pub fn watch(
+    paths: &[PathBuf],
+    files: &[PathBuf],
+    changed: impl Fn() + Send + Clone + 'static,
+) -> notify::Result<Watch> {
     let folder = |path: &PathBuf| match path.is_dir() {
         true => path.clone(),
         false => path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned(),

@@ -4,6 +4,7 @@ use jiff::{Timestamp, Unit, civil::Date, tz::Offset};
 use std::time::{Duration, Instant};
 
 /// The monotonic clock, for waits and latencies.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn now() -> Instant {
     Instant::now()
 }
@@ -53,7 +54,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 pub fn format_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
-        if millis >= size && millis % size == 0 {
+        if millis >= size && millis.is_multiple_of(size) {
             return format!("{}{unit}", millis / size);
         }
     }

@@ -1,11 +1,11 @@
 //! The loop of one worker: decode, match, transform, hand over. No call back up, no wait but for the next batch.
 
-use crate::envelope::{Batch, Envelope, OnInvalid, Position};
+use crate::catalog::{KafkaKey, OnInvalid, TargetKind};
 use crate::deliver::dispatcher::{Dispatcher, Origin};
 use crate::deliver::retry::Failure;
 use crate::deliver::{Outlet, Payload, RuleName};
+use crate::envelope::{Batch, Envelope, Position};
 use crate::event::{Scanner, Tree, decode};
-use crate::catalog::{KafkaKey, TargetKind};
 use crate::matcher::Scratch;
 use crate::metrics::{Latency, Metrics, labels};
 use crate::plan::{BusId, BusPlan, Plan, PlannedTarget, RulePlan, TargetId};
@@ -42,7 +42,8 @@ impl Route {
     pub fn new(plan: Plan, dispatcher: Dispatcher, metrics: &Metrics) -> Self {
         let families = &metrics.families;
         let bus_metrics = |bus: &BusPlan| {
-            let outcome = |outcome| families.bus_events.get_or_create_owned(&labels([("bus", &bus.name), ("outcome", outcome)]));
+            let outcome =
+                |outcome| families.bus_events.get_or_create_owned(&labels([("bus", &bus.name), ("outcome", outcome)]));
             let duration = families.match_duration.get_or_create_owned(&labels([("bus", &bus.name)]));
             (outcome("matched"), outcome("unmatched"), duration)
         };
@@ -226,7 +227,11 @@ impl Worker {
             matched.extend_from_slice(bus.matcher.matches(&fields, &mut self.scratch));
         }
         let (hits, misses, _) = &route.buses[step.bus.0 as usize];
-        if matched.is_empty() { misses.inc() } else { hits.inc() };
+        if matched.is_empty() {
+            misses.inc()
+        } else {
+            hits.inc()
+        };
         for &number in &matched {
             route.rules[step.bus.0 as usize][number as usize].inc();
             let rule = &bus.rules[number as usize];
@@ -353,7 +358,6 @@ fn framed(batch: &Batch, envelope: &Envelope, origin: &Origin<'_>) -> Result<Pay
 
 /// Whether a transformed event can stand on another bus: an object with `source` and `detail-type`.
 fn is_event(payload: &[u8]) -> bool {
-    Tree::parse(payload).is_ok_and(|tree| {
-        tree.root().get(b"source").is_some() && tree.root().get(b"detail-type").is_some()
-    })
+    Tree::parse(payload)
+        .is_ok_and(|tree| tree.root().get(b"source").is_some() && tree.root().get(b"detail-type").is_some())
 }

@@ -5,7 +5,8 @@
 
 mod topics;
 
-use crate::config::model::{self, Admin, Config};
+use crate::config::model::{self, Config};
+use crate::config::values::Admin;
 use crate::config::{Loaded, check};
 use crate::control::{Control, Publish};
 use crate::credit::Window;
@@ -68,12 +69,19 @@ pub struct Failed {
     pub exit: Exit,
     /// What happened and what to do.
     pub message: String,
+    /// Whether time may heal it: `--wait` waits for brokers and topics.
+    passing: bool,
 }
 
 impl Failed {
     /// A failure.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, message: message.into(), passing: exit == Exit::Unreachable }
+    }
+
+    /// Something on the brokers that somebody may be about to make.
+    fn missing(message: String) -> Self {
+        Self { exit: Exit::Config, message, passing: true }
     }
 }
 
@@ -102,7 +110,7 @@ pub struct Options {
     pub paths: Vec<PathBuf>,
     /// Whether to reload on changes.
     pub watch: bool,
-    /// Whether to wait for brokers that are not there.
+    /// Whether to wait for brokers and topics that are not there.
     pub wait: bool,
     /// A source beside those of the configuration: its name, bus and lines.
     pub extra: Option<(String, String, Box<dyn std::io::Read + Send>)>,
@@ -155,30 +163,23 @@ impl App {
         serve(&config, &runtime, &metrics)?;
         let signals = signals(&runtime)?;
         let partitions = wait_for(options.wait, || topics::prepare_sources(&config))?;
-        let limits = topics::Limits { event_bytes: config.limits.event_bytes.0, partitions };
+        let queues = config.sources.values().filter_map(|source| source.dead_letter.clone()).collect();
+        let needs = topics::Needs { event_bytes: config.limits.event_bytes.0, partitions, queues };
         let targets: Vec<_> = catalog.targets().cloned().collect();
-        wait_for(options.wait, || topics::prepare_targets(&targets, limits))?;
+        wait_for(options.wait, || topics::prepare_targets(&targets, &needs))?;
 
-        let outlets = Arc::new(Mutex::new(Outlets::new(&config.data_dir, &metrics).map_err(io("cannot start threads"))?));
-        let routes: Arc<ArcSwap<Route>> = Arc::new(ArcSwap::from_pointee(Route::new(Plan::empty(), deliver::Dispatcher::empty(), &metrics)));
-        let publish = publisher(&outlets, &routes, &metrics, limits);
+        let outlets =
+            Arc::new(Mutex::new(Outlets::new(&config.data_dir, &metrics).map_err(io("cannot start threads"))?));
+        let routes: Arc<ArcSwap<Route>> =
+            Arc::new(ArcSwap::from_pointee(Route::new(Plan::empty(), deliver::Dispatcher::empty(), &metrics)));
+        let publish = publisher(&outlets, &routes, &metrics, needs);
         let identity = Identity { account: config.identity.account.clone(), region: config.identity.region.clone() };
         let seed = std::hash::RandomState::new().build_hasher().finish();
         let mut control = Control::new(identity.clone(), seed, publish);
         control.replace(&catalog).map_err(|message| Failed::new(Exit::Config, message))?;
 
         let (fatal_out, fatal) = bounded(16);
-        let count = match config.workers {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            n => n as usize,
-        };
-        let (lanes, ends) = Lanes::new(count);
-        let mut workers = Vec::new();
-        for (number, lane) in ends.into_iter().enumerate() {
-            let worker = Worker::new(number, lane, Arc::clone(&routes), fatal_out.clone(), &metrics);
-            let spawned = std::thread::Builder::new().name(format!("sluice-worker-{number}")).spawn(move || worker.run());
-            workers.push(spawned.map_err(io("cannot start a worker"))?);
-        }
+        let (lanes, workers) = start_workers(config.workers, &routes, &fatal_out, &metrics)?;
         let stop = Stop::default();
         let feed = Feed { lanes, stop: stop.clone(), fatal: fatal_out, metrics: Arc::clone(&metrics) };
         let mut sources = Vec::new();
@@ -199,7 +200,7 @@ impl App {
         metrics.health.set_started();
         let drain_timeout = config.server.shutdown.drain_timeout.0;
         let reloader = Reloader::new(options.paths, config, control, &metrics);
-        tracing::info!(workers = count, sources = sources.len(), "started");
+        tracing::info!(workers = workers.len(), sources = sources.len(), "started");
         Ok(Self {
             metrics,
             outlets,
@@ -281,17 +282,38 @@ impl App {
     }
 }
 
+/// Starts the workers, `count` of them or one a core.
+fn start_workers(
+    count: u32,
+    routes: &Arc<ArcSwap<Route>>,
+    fatal: &Sender<String>,
+    metrics: &Arc<Metrics>,
+) -> Result<(Lanes, Vec<JoinHandle<()>>), Failed> {
+    let count = match count {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n as usize,
+    };
+    let (lanes, ends) = Lanes::new(count);
+    let mut workers = Vec::new();
+    for (number, lane) in ends.into_iter().enumerate() {
+        let worker = Worker::new(number, lane, Arc::clone(routes), fatal.clone(), metrics);
+        let spawned = std::thread::Builder::new().name(format!("sluice-worker-{number}")).spawn(move || worker.run());
+        workers.push(spawned.map_err(io("cannot start a worker"))?);
+    }
+    Ok((lanes, workers))
+}
+
 /// Opens a plan's outlets and swaps it in. The old route is dropped here, never by a worker.
 fn publisher(
     outlets: &Arc<Mutex<Outlets>>,
     routes: &Arc<ArcSwap<Route>>,
     metrics: &Arc<Metrics>,
-    limits: topics::Limits,
+    needs: topics::Needs,
 ) -> Publish {
     let (outlets, routes, metrics) = (Arc::clone(outlets), Arc::clone(routes), Arc::clone(metrics));
     let mut retired: Vec<Arc<Route>> = Vec::new();
     Box::new(move |plan: Plan| {
-        topics::prepare_targets(&plan.targets, limits).map_err(|failed| failed.message)?;
+        topics::prepare_targets(&plan.targets, &needs).map_err(|failed| failed.message)?;
         let dispatcher = outlets.lock().unwrap_or_else(PoisonError::into_inner).dispatcher(&plan)?;
         count_rules(&plan, &metrics);
         retired.push(routes.swap(Arc::new(Route::new(plan, dispatcher, &metrics))));
@@ -316,7 +338,7 @@ fn count_rules(plan: &Plan, metrics: &Metrics) {
 fn wait_for<T>(wait: bool, ask: impl Fn() -> Result<T, Failed>) -> Result<T, Failed> {
     loop {
         match ask() {
-            Err(failed) if wait && failed.exit == Exit::Unreachable => {
+            Err(failed) if wait && failed.passing => {
                 tracing::warn!("{}; trying again", failed.message);
                 std::thread::sleep(Duration::from_secs(1));
             }
@@ -333,7 +355,8 @@ fn lock(data_dir: &Path) -> Result<File, Failed> {
         Failed::new(Exit::Io, format!("cannot use data_dir {shown}: {error}; make it writable or name another one"))
     })?;
     lock.try_lock().map_err(|_| {
-        let message = format!("data_dir {shown} is in use by another sluice; stop it, or give each process its own data_dir");
+        let message =
+            format!("data_dir {shown} is in use by another sluice; stop it, or give each process its own data_dir");
         Failed::new(Exit::Io, message)
     })?;
     Ok(lock)
@@ -385,7 +408,7 @@ fn sources_of(config: &Config, identity: &Identity, extra: Extra) -> Result<Vec<
             name: name.as_str().into(),
             bus: source.bus.as_str().into(),
             framing: check::framing(&source.envelope).map_err(|message| Failed::new(Exit::Config, message))?,
-            on_invalid: source.on_invalid,
+            on_invalid: source.on_invalid.into(),
             dead_letter: source.dead_letter.clone(),
             event_bytes,
             identity: identity.clone(),
@@ -397,7 +420,7 @@ fn sources_of(config: &Config, identity: &Identity, extra: Extra) -> Result<Vec<
             name: name.as_str().into(),
             bus: bus.into(),
             framing: crate::transform::wrap::Framing::EventBridge,
-            on_invalid: crate::envelope::OnInvalid::DeadLetter,
+            on_invalid: crate::catalog::OnInvalid::DeadLetter,
             dead_letter: None,
             event_bytes,
             identity: identity.clone(),
@@ -420,4 +443,3 @@ fn source_of(source: &model::Source) -> Source {
         (None, None) => Source::Lines(LineSource::Stdin),
     }
 }
-

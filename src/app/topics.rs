@@ -7,13 +7,15 @@ use crate::config::model::Config;
 use crate::kafka::Cluster;
 use std::collections::BTreeMap;
 
-/// What topics must hold.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
+/// What Sluice needs of the topics of its targets.
+#[derive(Debug, Clone)]
+pub struct Needs {
     /// Largest event.
     pub event_bytes: u64,
     /// Partitions of a topic that Sluice makes and nobody gave a number for.
     pub partitions: i32,
+    /// Targets that take the dead letters of sources.
+    pub queues: Vec<String>,
 }
 
 /// Headers and framing of a record, dead-letter attributes included.
@@ -32,7 +34,7 @@ pub fn prepare_sources(config: &Config) -> Result<i32, Failed> {
                      `kafka-topics.sh --bootstrap-server {} --create --topic {topic}`",
                     kafka.brokers, kafka.brokers
                 );
-                return Err(Failed::new(Exit::Config, message));
+                return Err(Failed::missing(message));
             };
             most = count.max(most);
         }
@@ -41,27 +43,22 @@ pub fn prepare_sources(config: &Config) -> Result<i32, Failed> {
 }
 
 /// Looks for every target topic, and creates those that Sluice needs for itself or is told to create.
-pub fn prepare_targets(targets: &[Target], limits: Limits) -> Result<(), Failed> {
+pub fn prepare_targets(targets: &[Target], needs: &Needs) -> Result<(), Failed> {
     let mut clusters: BTreeMap<&BTreeMap<String, String>, Cluster> = BTreeMap::new();
-    let queues: Vec<&String> = targets.iter().filter_map(|target| target.dead_letter.as_ref()).collect();
+    let queues: Vec<&String> =
+        targets.iter().filter_map(|target| target.dead_letter.as_ref()).chain(&needs.queues).collect();
     for target in targets {
         let TargetKind::Kafka(kafka) = &target.kind else { continue };
         if !clusters.contains_key(&*kafka.client) {
             clusters.insert(&kafka.client, Cluster::new(&kafka.client)?);
         }
         let Some(cluster) = clusters.get(&*kafka.client) else { continue };
-        prepare_topic(cluster, &target.name, kafka, queues.contains(&&target.name), limits)?;
+        prepare_topic(cluster, &target.name, kafka, queues.contains(&&target.name), needs)?;
     }
     Ok(())
 }
 
-fn prepare_topic(
-    cluster: &Cluster,
-    name: &str,
-    kafka: &KafkaTarget,
-    queue: bool,
-    limits: Limits,
-) -> Result<(), Failed> {
+fn prepare_topic(cluster: &Cluster, name: &str, kafka: &KafkaTarget, queue: bool, needs: &Needs) -> Result<(), Failed> {
     let topic = &kafka.topic;
     if cluster.partitions(topic)?.is_none() {
         let servers = kafka.client.get("bootstrap.servers").map_or("", String::as_str);
@@ -73,21 +70,21 @@ fn prepare_topic(
                     "target {name}: topic {topic} does not exist on {servers}; create it with \
                      `kafka-topics.sh --bootstrap-server {servers} --create --topic {topic}`, or add `create: {{}}` to the target"
                 );
-                return Err(Failed::new(Exit::Config, message));
+                return Err(Failed::missing(message));
             }
         };
-        let partitions = shape.partitions.unwrap_or(limits.partitions);
+        let partitions = shape.partitions.unwrap_or(needs.partitions);
         cluster.create(topic, partitions, shape.replication)?;
         tracing::info!(topic, partitions, "topic created");
     }
     if let Some(largest) = cluster.largest_record(topic)
-        && largest < limits.event_bytes + RECORD_OVERHEAD
+        && largest < needs.event_bytes + RECORD_OVERHEAD
     {
         let message = format!(
             "target {name}: topic {topic} takes records of {largest} bytes, limits.event_bytes is {}; raise the topic's \
              max.message.bytes to {}, or lower limits.event_bytes",
-            limits.event_bytes,
-            limits.event_bytes + RECORD_OVERHEAD
+            needs.event_bytes,
+            needs.event_bytes + RECORD_OVERHEAD
         );
         return Err(Failed::new(Exit::Config, message));
     }

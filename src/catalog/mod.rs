@@ -130,6 +130,18 @@ pub enum RuleState {
     Shadow,
 }
 
+/// What a source does with a record that is no valid event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnInvalid {
+    /// Keeps it in the dead-letter queue.
+    #[default]
+    DeadLetter,
+    /// Drops and counts it.
+    Drop,
+    /// Stops the process with an error.
+    Fail,
+}
+
 /// A rule on a bus.
 #[derive(Debug, Clone)]
 pub struct Rule {

@@ -24,8 +24,7 @@ impl Validate {
 }
 
 fn load(paths: &Paths) -> Result<config::Loaded, Failed> {
-    config::load(&paths.config, &Outside::default())
-        .map_err(|problems| Failed::new(Exit::Config, problems.to_string()))
+    config::load(&paths.config, &Outside::default()).map_err(|problems| Failed::new(Exit::Config, problems.to_string()))
 }
 
 /// Show, describe or begin a configuration

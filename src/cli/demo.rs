@@ -50,9 +50,8 @@ impl Demo {
     pub fn run(self, logging: &Logging) -> Result<(), Failed> {
         logging.start("warn", config::model::LogFormat::Text)?;
         let own = self.data_dir.is_none();
-        let data_dir = self
-            .data_dir
-            .unwrap_or_else(|| std::env::temp_dir().join(format!("sluice-demo-{}", std::process::id())));
+        let data_dir =
+            self.data_dir.unwrap_or_else(|| std::env::temp_dir().join(format!("sluice-demo-{}", std::process::id())));
         let fail = |error: std::io::Error| Failed::new(Exit::Io, format!("cannot use {}: {error}", data_dir.display()));
         std::fs::create_dir_all(&data_dir).map_err(fail)?;
         let before = GROUPS.map(|(_, group, _)| read_back(&data_dir, group).unwrap_or_default().0);
@@ -69,7 +68,8 @@ impl Demo {
             std::thread::spawn(move || generate(writer, rate, &sent, &stop))
         };
         println!("{}", intro(self.rate));
-        let extra = Some(("generator".to_owned(), "Orders".to_owned(), Box::new(reader) as Box<dyn std::io::Read + Send>));
+        let extra =
+            Some(("generator".to_owned(), "Orders".to_owned(), Box::new(reader) as Box<dyn std::io::Read + Send>));
         let app = App::start(loaded, Options { extra, ..Options::default() })?;
         let metrics = Arc::clone(&app.metrics);
         let mut view = View::new();

@@ -191,7 +191,10 @@ fn tail(group: &str, lines: usize, follow: bool, test: &Ready, place: &Place) ->
     for line in last {
         put(&mut out, &line)?;
     }
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         for stream in streams(place, group)? {
             let position = positions.entry(stream.clone()).or_default();
             follow_file(&stream, position, test, &mut out)?;
@@ -200,7 +203,6 @@ fn tail(group: &str, lines: usize, follow: bool, test: &Ready, place: &Place) ->
         // Looks again a few times a second, until interrupted.
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
-    Ok(())
 }
 
 fn follow_file(path: &Path, position: &mut u64, test: &Ready, out: &mut impl Write) -> Result<(), Failed> {

@@ -125,7 +125,11 @@ impl Logging {
             LogFormat::Json => true,
         };
         // A second start in one process leaves the first one in effect.
-        if json { builder.json().flatten_event(true).try_init().ok() } else { builder.try_init().ok() };
+        if json {
+            builder.json().flatten_event(true).try_init().ok()
+        } else {
+            builder.try_init().ok()
+        };
         Ok(())
     }
 }

@@ -9,9 +9,9 @@ use crate::kafka::{Cluster, client_config};
 use crate::time;
 use crate::transform::JsonPath;
 use indicatif::{ProgressBar, ProgressStyle};
+use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::ClientContext;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -110,10 +110,14 @@ impl Put {
         }
         let loaded = config::load(&self.config, &Outside::default())
             .map_err(|problems| Failed::new(Exit::Config, problems.to_string()))?;
-        let mut sources = loaded.config.sources.iter().filter_map(|(name, source)| Some((name, source.kafka.as_ref()?)));
+        let mut sources =
+            loaded.config.sources.iter().filter_map(|(name, source)| Some((name, source.kafka.as_ref()?)));
         let wanted = |(name, _): &(&String, _)| self.source.as_ref().is_none_or(|wanted| wanted == *name);
         let Some((_, kafka)) = sources.find(wanted) else {
-            return Err(Failed::new(Exit::Config, "the configuration has no such Kafka source; use --brokers and --topic"));
+            return Err(Failed::new(
+                Exit::Config,
+                "the configuration has no such Kafka source; use --brokers and --topic",
+            ));
         };
         let client = client_properties(&kafka.brokers, kafka.sasl.as_ref(), &kafka.properties);
         let first = kafka.topics.first().cloned().unwrap_or_default();
@@ -142,9 +146,9 @@ impl Put {
                         .map_err(|error| Failed::new(Exit::Io, format!("cannot read {shown}: {error}")))?,
                 ),
             };
-            let split = BufReader::new(input).split(b'\n').map(move |line| {
-                line.map_err(|error| Failed::new(Exit::Io, format!("cannot read {shown}: {error}")))
-            });
+            let split = BufReader::new(input)
+                .split(b'\n')
+                .map(move |line| line.map_err(|error| Failed::new(Exit::Io, format!("cannot read {shown}: {error}"))));
             let full = split.filter(|line| line.as_ref().map_or(true, |line| !line.trim_ascii().is_empty()));
             lines = Box::new(lines.chain(full));
         }
@@ -207,7 +211,10 @@ impl Sender {
                     self.producer.poll(Duration::from_millis(5));
                 }
                 Err((error, _)) => {
-                    return Err(Failed::new(Exit::Unreachable, format!("event {} was not taken: {error}", self.sent + 1)));
+                    return Err(Failed::new(
+                        Exit::Unreachable,
+                        format!("event {} was not taken: {error}", self.sent + 1),
+                    ));
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{Logging, Paths};
 use crate::app::{App, Exit, Failed, Options};
-use crate::config::{self, Outside, model::Span};
+use crate::config::{self, Outside, values::Span};
 use crate::time;
 
 /// Route events as the configuration says
@@ -13,7 +13,7 @@ pub struct Run {
     /// Do not reload when the files change (SIGHUP still does)
     #[arg(long, env = "SLUICE_NO_WATCH")]
     no_watch: bool,
-    /// Wait for brokers that are not there, instead of leaving with exit code 69
+    /// Wait for brokers and topics that are not there, instead of leaving with an error
     #[arg(long, env = "SLUICE_WAIT")]
     wait: bool,
     /// Check the configuration and leave
@@ -33,7 +33,8 @@ impl Run {
         }
         logging.start(&loaded.config.log.level, loaded.config.log.format)?;
         if loaded.config.sources.is_empty() {
-            let message = "the configuration has no source; declare one under `sources:` (`sluice config init` shows how)";
+            let message =
+                "the configuration has no source; declare one under `sources:` (`sluice config init` shows how)";
             return Err(Failed::new(Exit::Config, message));
         }
         if let Some(timeout) = self.drain_timeout {

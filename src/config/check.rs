@@ -2,6 +2,7 @@
 
 use super::model::{self, Config, FileConfig, FormedTarget, RuleTarget as RuleTargetConfig};
 use super::problem::Problem;
+use super::values::Secret;
 use super::yaml::{Document, NodeId};
 use crate::catalog::{self, Catalog, CatalogError, Command, KafkaKey, RetryPolicy, TargetKind};
 use crate::pattern::{self, Numbers, PatternError};
@@ -134,7 +135,11 @@ impl Check<'_> {
         let steps = name.split('/').all(|step| !step.is_empty() && !step.chars().all(|c| c == '.'));
         if name.is_empty() || name.len() > 256 || !name.chars().all(good) || !steps {
             let problem = Problem::plain("E0201", format!("`{name}` is not a bus name"));
-            self.report(document, &["buses", name], problem.help("letters, digits, `.`, `-`, `_` and `/`, at most 256"));
+            self.report(
+                document,
+                &["buses", name],
+                problem.help("letters, digits, `.`, `-`, `_` and `/`, at most 256"),
+            );
             return;
         }
         let numbers = match bus.number_matching {
@@ -176,9 +181,13 @@ impl Check<'_> {
             max: target.retry.max.0,
         };
         if let Some(queue) = &target.dead_letter {
-            let chained = files.iter().any(|(_, file)| file.targets.get(queue).is_some_and(|t| t.dead_letter.is_some()));
+            let chained =
+                files.iter().any(|(_, file)| file.targets.get(queue).is_some_and(|t| t.dead_letter.is_some()));
             if chained {
-                let problem = Problem::plain("E0204", format!("target `{queue}` takes dead letters and has a `dead_letter` itself"));
+                let problem = Problem::plain(
+                    "E0204",
+                    format!("target `{queue}` takes dead letters and has a `dead_letter` itself"),
+                );
                 let help = "remove it there: a dead letter is tried until it is kept";
                 return self.report(document, &["targets", name, "dead_letter"], problem.help(help));
             }
@@ -193,14 +202,21 @@ impl Check<'_> {
 
     fn target_kind(&mut self, document: &Document, name: &str, target: &model::Target) -> Option<TargetKind> {
         if let Some(kafka) = &target.kafka {
-            let client = self.client(document, &["targets", name, "kafka"], &kafka.brokers, kafka.sasl.as_ref(), &kafka.properties);
+            let client = self.client(
+                document,
+                &["targets", name, "kafka"],
+                &kafka.brokers,
+                kafka.sasl.as_ref(),
+                &kafka.properties,
+            );
             let key = match kafka.key.as_str() {
                 "source" => KafkaKey::Source,
                 "none" => KafkaKey::None,
                 path => match JsonPath::parse(path) {
                     Ok(path) => KafkaKey::Path(path),
                     Err(error) => {
-                        let problem = Problem::plain("E0205", error).help("write `source`, `none` or a path as $.detail.id");
+                        let problem =
+                            Problem::plain("E0205", error).help("write `source`, `none` or a path as $.detail.id");
                         self.report(document, &["targets", name, "kafka", "key"], problem);
                         return None;
                     }
@@ -238,12 +254,16 @@ impl Check<'_> {
         at: &[&str],
         brokers: &str,
         sasl: Option<&model::Sasl>,
-        properties: &BTreeMap<String, model::Secret>,
+        properties: &BTreeMap<String, Secret>,
     ) -> BTreeMap<String, String> {
         for name in properties.keys().filter(|name| RESERVED_PROPERTIES.contains(&name.as_str()) || *name == "debug") {
             let problem = Problem::plain("E0206", format!("property `{name}` is not for the configuration to set"));
             let path = [at, &["properties", name]].concat();
-            self.report(document, &path, problem.help("remove it: the delivery promise rests on it, or Sluice has a key for it"));
+            self.report(
+                document,
+                &path,
+                problem.help("remove it: the delivery promise rests on it, or Sluice has a key for it"),
+            );
         }
         client_properties(brokers, sasl, properties)
     }
@@ -318,7 +338,9 @@ impl Check<'_> {
             };
             sound &= self.refers(document, at, files, "targets", to);
             match target {
-                RuleTargetConfig::Name(_) => targets.push(catalog::RuleTarget { target: to.to_owned(), input: Input::Event }),
+                RuleTargetConfig::Name(_) => {
+                    targets.push(catalog::RuleTarget { target: to.to_owned(), input: Input::Event })
+                }
                 RuleTargetConfig::Formed(formed) => match input(formed) {
                     Ok(input) => targets.push(catalog::RuleTarget { target: to.to_owned(), input }),
                     Err((key, message)) => {
@@ -341,6 +363,7 @@ impl Check<'_> {
     fn bad_pattern(&mut self, document: &Document, name: &str, error: &PatternError) {
         let mut problem = Problem::plain("E0213", "the event pattern is not valid");
         problem.service = Some(error.message.clone());
+        problem.help = Some(remedy(&error.message).to_owned());
         let path = ["rules", name, "pattern"];
         let at = document.find(&path).map(|id| pattern_place(document, id, error.at));
         problem.at = at.or_else(|| Some(document.at_path(&path)));
@@ -361,6 +384,36 @@ impl Check<'_> {
     }
 }
 
+/// What to do about the service's words.
+fn remedy(message: &str) -> &'static str {
+    const REMEDIES: [(&str, &str); 16] = [
+        ("must be numeric", "write a number, without quotes"),
+        ("Empty arrays", "name at least one value, or `{ exists: true }` for any"),
+        ("Empty objects", "name at least one field"),
+        ("must be an object or an array", "put the value in a list: `[value]`"),
+        (
+            "Unrecognized match type",
+            "operators are prefix, suffix, equals-ignore-case, wildcard, anything-but, exists, numeric and cidr",
+        ),
+        ("Only one key allowed", "one operator a `{ }`; several stand beside each other in the list"),
+        ("Match value must be", "lists do not nest"),
+        ("Consecutive wildcard", "one `*` is enough"),
+        ("Invalid escape", "only `\\*` and `\\\\` are escapes"),
+        ("too complex", "use fewer wildcards, or longer text between them"),
+        ("numeric", "write `{ numeric: [\">=\", 1, \"<\", 5] }`: operator and number, lower bound first"),
+        ("Bottom must be less", "the lower bound comes first and is smaller"),
+        (
+            "anything",
+            "write one text or number, a list of either, or one of prefix, suffix, equals-ignore-case and wildcard",
+        ),
+        ("CIDR", "write an address, a slash and the mask's length: 10.0.0.0/8"),
+        ("$or", "write `$or: [{ a: [1] }, { b: [2] }]`: two or more objects of fields"),
+        ("must be a string", "quote the text"),
+    ];
+    let found = REMEDIES.iter().find(|(part, _)| message.contains(part));
+    found.map_or("the README's chapter on patterns shows every operator", |(_, help)| help)
+}
+
 /// The node of the fault: offsets into the JSON form lead back to the YAML that it was made of.
 fn pattern_place(document: &Document, id: NodeId, offset: usize) -> super::problem::At {
     let node = match document.json(id) {
@@ -377,7 +430,7 @@ fn pattern_place(document: &Document, id: NodeId, offset: usize) -> super::probl
 pub fn client_properties(
     brokers: &str,
     sasl: Option<&model::Sasl>,
-    properties: &BTreeMap<String, model::Secret>,
+    properties: &BTreeMap<String, Secret>,
 ) -> BTreeMap<String, String> {
     let mut client: BTreeMap<String, String> =
         properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();

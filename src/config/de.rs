@@ -25,14 +25,21 @@ pub fn read(document: &Document, problems: &mut Vec<Problem>) -> FileConfig {
             Ok(model) => return model,
             Err(fault) => fault,
         };
-        let Fault { id, kind } = fault;
+        let Fault { id, inner, kind } = fault;
         let id = id.unwrap_or(document.root);
-        problems.push(problem(document, id, &kind));
+        // A key that is there and was taken out has been reported already.
+        if !matches!(kind, FaultKind::Missing(field) if has_key(document, id, field)) {
+            problems.push(problem(document, inner.unwrap_or(id), &kind));
+        }
         if id == document.root || !out.insert(id) {
             break;
         }
     }
     FileConfig::default()
+}
+
+fn has_key(document: &Document, id: NodeId, name: &str) -> bool {
+    matches!(&document.node(id).kind, Kind::Mapping(entries) if entries.iter().any(|(key, _)| document.key(*key) == name))
 }
 
 fn problem(document: &Document, id: NodeId, kind: &FaultKind) -> Problem {
@@ -54,10 +61,11 @@ fn problem(document: &Document, id: NodeId, kind: &FaultKind) -> Problem {
     problem
 }
 
-/// A fault and its node.
+/// A fault, the node that is taken out for it, and the one inside it that shows it, if that is another.
 #[derive(Debug)]
 pub struct Fault {
     id: Option<NodeId>,
+    inner: Option<NodeId>,
     kind: FaultKind,
 }
 
@@ -85,15 +93,15 @@ impl std::error::Error for Fault {}
 
 impl de::Error for Fault {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { id: None, kind: FaultKind::Other(message.to_string()) }
+        Self { id: None, inner: None, kind: FaultKind::Other(message.to_string()) }
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self { id: None, kind: FaultKind::Missing(field) }
+        Self { id: None, inner: None, kind: FaultKind::Missing(field) }
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        Self { id: None, kind: FaultKind::Unknown(field.to_owned(), expected) }
+        Self { id: None, inner: None, kind: FaultKind::Unknown(field.to_owned(), expected) }
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
@@ -137,7 +145,7 @@ impl<'d> Reader<'d> {
     }
 
     fn fault(self, message: String) -> Fault {
-        Fault { id: Some(self.id), kind: FaultKind::Other(message) }
+        Fault { id: Some(self.id), inner: None, kind: FaultKind::Other(message) }
     }
 }
 
@@ -168,7 +176,9 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.kind() {
             // Names may look like numbers.
-            Kind::Scalar { text, .. } if !self.is_null() => visitor.visit_str(text).map_err(|fault: Fault| fault.at(self.id)),
+            Kind::Scalar { text, .. } if !self.is_null() => {
+                visitor.visit_str(text).map_err(|fault: Fault| fault.at(self.id))
+            }
             _ => self.deserialize_any(visitor),
         }
     }
@@ -210,7 +220,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             Kind::Scalar { text, plain: false } => visitor.visit_str(text),
             _ => match self.document.json(self.id) {
                 Ok((json, _)) => visitor.visit_string(json),
-                Err((id, message)) => Err(self.child(id).fault(message)),
+                Err((inner, message)) => Err(Fault { inner: Some(inner), ..self.fault(message) }),
             },
         }
     }

@@ -9,6 +9,7 @@ mod de;
 pub mod model;
 mod outside;
 mod problem;
+pub mod values;
 mod yaml;
 
 pub use model::Config;
@@ -79,7 +80,11 @@ pub fn load(paths: &[PathBuf], outside: &Outside<'_>) -> Result<Loaded, Problems
     }
 }
 
-fn read(path: &Path, outside: &Outside<'_>, problems: &mut Vec<Problem>) -> Option<(yaml::Document, model::FileConfig)> {
+fn read(
+    path: &Path,
+    outside: &Outside<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<(yaml::Document, model::FileConfig)> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {

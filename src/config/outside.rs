@@ -16,9 +16,8 @@ pub fn resolve(document: &mut Document, outside: &Outside<'_>, problems: &mut Ve
             Kind::Scalar { text, .. } if text.contains("${") => leaves.push(id),
             Kind::Scalar { .. } => {}
             Kind::Sequence(items) => todo.extend(items),
-            Kind::Mapping(entries) => todo.extend(
-                entries.iter().filter(|(key, _)| !DATA.contains(&document.key(*key))).map(|&(_, value)| value),
-            ),
+            Kind::Mapping(entries) => todo
+                .extend(entries.iter().filter(|(key, _)| !DATA.contains(&document.key(*key))).map(|&(_, value)| value)),
         }
     }
     for leaf in leaves {
@@ -59,7 +58,10 @@ fn value(reference: &str, outside: &Outside<'_>) -> Result<String, (String, Stri
                 None => (rest, None),
             };
             (outside.env)(name).or(default.map(str::to_owned)).ok_or_else(|| {
-                (format!("environment variable {name} is not set"), format!("set it, or write ${{env:{name}:-default}}"))
+                (
+                    format!("environment variable {name} is not set"),
+                    format!("set it, or write ${{env:{name}:-default}}"),
+                )
             })
         }
         Some(("file", path)) => std::fs::read_to_string(path)

@@ -15,6 +15,9 @@ const MAX_BYTES: usize = 64 << 20;
 /// Index of a node.
 pub type NodeId = usize;
 
+/// Which node each offset of a JSON text belongs to, ascending.
+pub type Origins = Vec<(usize, NodeId)>;
+
 /// What a node is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
@@ -55,7 +58,7 @@ pub fn parse(file: &Path, text: String, problems: &mut Vec<Problem>) -> Option<D
         Ok(()) if document.nodes.is_empty() => None,
         Ok(()) => Some(document),
         Err(problem) => {
-            problems.push(problem);
+            problems.push(*problem);
             None
         }
     }
@@ -158,18 +161,13 @@ impl Document {
     ///
     /// # Errors
     /// The node that is no JSON value: a YAML number that JSON writes differently, or a key that is no text.
-    pub fn json(&self, id: NodeId) -> Result<(String, Vec<(usize, NodeId)>), (NodeId, String)> {
+    pub fn json(&self, id: NodeId) -> Result<(String, Origins), (NodeId, String)> {
         let (mut out, mut origins) = (String::new(), Vec::new());
         self.put_json(id, &mut out, &mut origins)?;
         Ok((out, origins))
     }
 
-    fn put_json(
-        &self,
-        id: NodeId,
-        out: &mut String,
-        origins: &mut Vec<(usize, NodeId)>,
-    ) -> Result<(), (NodeId, String)> {
+    fn put_json(&self, id: NodeId, out: &mut String, origins: &mut Origins) -> Result<(), (NodeId, String)> {
         origins.push((out.len(), id));
         match &self.nodes[id].kind {
             Kind::Scalar { text, plain } => match Scalar::of(text, *plain) {
@@ -277,10 +275,10 @@ struct Builder<'d> {
 }
 
 impl Builder<'_> {
-    fn build(document: &mut Document, problems: &mut Vec<Problem>) -> Result<(), Problem> {
+    fn build(document: &mut Document, problems: &mut Vec<Problem>) -> Result<(), Box<Problem>> {
         if document.text.len() > MAX_BYTES {
             let message = format!("{} has more than {MAX_BYTES} bytes", document.file.display());
-            return Err(Problem::plain("E0003", message));
+            return Err(Box::new(Problem::plain("E0003", message)));
         }
         let text = document.text.clone();
         let mut builder = Builder { document, open: Vec::new(), seen_root: false };
@@ -290,20 +288,20 @@ impl Builder<'_> {
                 let at = builder.document.place(mark.line().max(1), mark.col() + 1, 1, "");
                 let mut problem = Problem::plain("E0101", format!("not YAML: {}", error.info()));
                 problem.at = Some(at);
-                problem
+                Box::new(problem)
             })?;
             builder.event(event, &span, problems)?;
         }
         Ok(())
     }
 
-    fn fail(&self, code: &'static str, message: &str, span: &Span, help: &str) -> Problem {
+    fn fail(&self, code: &'static str, message: &str, span: &Span, help: &str) -> Box<Problem> {
         let mut problem = Problem::plain(code, message).help(help);
         problem.at = Some(self.document.place(span.start.line().max(1), span.start.col() + 1, 1, ""));
-        problem
+        Box::new(problem)
     }
 
-    fn event(&mut self, event: Event<'_>, span: &Span, problems: &mut Vec<Problem>) -> Result<(), Problem> {
+    fn event(&mut self, event: Event<'_>, span: &Span, problems: &mut Vec<Problem>) -> Result<(), Box<Problem>> {
         match event {
             Event::DocumentStart(..) if self.seen_root => {
                 Err(self.fail("E0102", "a second document in one file", span, "one document a file; use a folder"))
@@ -330,11 +328,12 @@ impl Builder<'_> {
         }
     }
 
-    fn push(&mut self, kind: Kind, span: &Span, problems: &mut Vec<Problem>) -> Result<(), Problem> {
+    fn push(&mut self, kind: Kind, span: &Span, problems: &mut Vec<Problem>) -> Result<(), Box<Problem>> {
         if self.open.len() >= MAX_DEPTH {
             return Err(self.fail("E0003", "nested too deeply", span, "at most 128 levels"));
         }
-        if matches!(self.open.last(), Some(Open { id, key: None, .. }) if matches!(self.document.nodes[*id].kind, Kind::Mapping(_))) {
+        if matches!(self.open.last(), Some(Open { id, key: None, .. }) if matches!(self.document.nodes[*id].kind, Kind::Mapping(_)))
+        {
             return Err(self.fail("E0102", "a key must be text", span, "quote it"));
         }
         let id = self.add(kind, span)?;
@@ -343,7 +342,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn add(&mut self, kind: Kind, span: &Span) -> Result<NodeId, Problem> {
+    fn add(&mut self, kind: Kind, span: &Span) -> Result<NodeId, Box<Problem>> {
         if self.document.nodes.len() >= MAX_NODES {
             return Err(self.fail("E0003", "too many values in one file", span, "split it"));
         }

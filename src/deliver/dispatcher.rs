@@ -56,9 +56,9 @@ impl Outlets {
         for target in &plan.targets {
             let outlet = match self.open.get(&target.name) {
                 Some((known, outlet)) if known == target => Some(Arc::clone(outlet)),
-                _ => self.sink(target)?.map(|sink| {
-                    Outlet::new(&target.name, sink, target.retry, &self.timer, &self.metrics)
-                }),
+                _ => self
+                    .sink(target)?
+                    .map(|sink| Outlet::new(&target.name, sink, target.retry, &self.timer, &self.metrics)),
             };
             if let Some(outlet) = &outlet {
                 open.insert(target.name.clone(), (target.clone(), Arc::clone(outlet)));
@@ -190,12 +190,8 @@ impl Dispatcher {
         let Some(outlet) = named.or_else(|| self.queues.get(origin.arrival)) else { return };
         let rule_name = rule.as_ref().map_or("", |rule| &rule.name);
         let id = DeliveryId::new(origin.position, origin.arrival, origin.arrival, rule_name, &outlet.name, usize::MAX);
-        let letter = super::dead_letter::Letter {
-            target: Arc::clone(origin.source),
-            failure,
-            exhausted: None,
-            retries: 0,
-        };
+        let letter =
+            super::dead_letter::Letter { target: Arc::clone(origin.source), failure, exhausted: None, retries: 0 };
         Outlet::submit(Delivery {
             id,
             outlet: Arc::clone(outlet),

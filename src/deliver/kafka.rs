@@ -174,7 +174,8 @@ impl Producer {
         let payload = delivery.payload.clone();
         let key = delivery.key.clone();
         let headers = headers(&delivery);
-        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, delivery).payload(&payload).headers(headers);
+        let mut record =
+            BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, delivery).payload(&payload).headers(headers);
         if let Some(key) = &key {
             record = record.key(key);
         }
@@ -212,9 +213,11 @@ fn failure(error: &KafkaError, topic: &str) -> Failure {
         Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
             Failure::permanent("INVALID_PARAMETER", message("; raise max.message.bytes of the topic"))
         }
-        Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownPartition) => {
-            Failure::permanent("NO_RESOURCE", message("; create the topic, then send the dead letters again"))
-        }
+        Some(
+            RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownPartition,
+        ) => Failure::permanent("NO_RESOURCE", message("; create the topic, then send the dead letters again")),
         Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
             Failure::permanent("NO_PERMISSIONS", message("; allow the client to write"))
         }

@@ -132,7 +132,8 @@ impl Writer {
     fn run(&self) {
         loop {
             let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut queue = self.arrived.wait_while(queue, |queue| queue.is_empty()).unwrap_or_else(PoisonError::into_inner);
+            let mut queue =
+                self.arrived.wait_while(queue, |queue| queue.is_empty()).unwrap_or_else(PoisonError::into_inner);
             let batch = std::mem::take(&mut *queue);
             drop(queue);
             let mut groups: Vec<(Arc<Outlet>, Vec<u8>, Vec<Delivery>)> = Vec::new();
@@ -174,7 +175,9 @@ fn put_line(delivery: &Delivery, lines: &mut Vec<u8>) {
 
 fn io_failure(error: &io::Error) -> Failure {
     let remedy = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free space in data_dir, writing goes on by itself",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free space in data_dir, writing goes on by itself"
+        }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "; make data_dir writable",
         _ => "",
     };

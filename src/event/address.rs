@@ -35,10 +35,12 @@ impl Address {
         if !well_shaped {
             return Err(NotAddress::Shape);
         }
-        text.split(|&b| b == b'.').try_fold(0u32, |address, part| {
-            let n = part.iter().fold(0u64, |n, d| n * 10 + u64::from(d - b'0'));
-            Ok(address << 8 | u32::from(u8::try_from(n).map_err(|_| NotAddress::Range)?))
-        }).map(Address::V4)
+        text.split(|&b| b == b'.')
+            .try_fold(0u32, |address, part| {
+                let n = part.iter().fold(0u64, |n, d| n * 10 + u64::from(d - b'0'));
+                Ok(address << 8 | u32::from(u8::try_from(n).map_err(|_| NotAddress::Range)?))
+            })
+            .map(Address::V4)
     }
 
     fn v6(text: &[u8]) -> Result<Self, NotAddress> {

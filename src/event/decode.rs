@@ -107,12 +107,7 @@ impl<'b> Fields<'b> {
 ///
 /// # Errors
 /// A [`Fault`] when the payload is not exactly one JSON object; the whole document is validated, whatever is kept.
-pub fn decode<'b>(
-    payload: &[u8],
-    tree: &PathTree,
-    scanner: &mut Scanner,
-    bump: &'b Bump,
-) -> Result<Fields<'b>, Fault> {
+pub fn decode<'b>(payload: &[u8], tree: &PathTree, scanner: &mut Scanner, bump: &'b Bump) -> Result<Fields<'b>, Fault> {
     let scan = scanner.scan(payload, bump)?;
     let mut reader = Reader {
         tree,
@@ -200,7 +195,9 @@ impl<'b> Visit<'b> for Reader<'b, '_> {
 
     fn open(&mut self, _at: usize, object: bool) {
         let mut place = self.frames.last().map_or(Place::NONE, |frame| frame.place);
-        if let Some((element, outer)) = self.element() && self.at.is_some() {
+        if let Some((element, outer)) = self.element()
+            && self.at.is_some()
+        {
             place = Place(self.fields.places.len() as u32);
             self.fields.places.push((element, outer));
         }

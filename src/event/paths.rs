@@ -45,9 +45,7 @@ fn head(segment: &[u8]) -> u64 {
 
 fn search(children: &[Child], segment: &[u8]) -> Result<usize, usize> {
     let key = head(segment);
-    children.binary_search_by(|child| {
-        child.head.cmp(&key).then_with(|| child.segment.as_ref().cmp(segment))
-    })
+    children.binary_search_by(|child| child.head.cmp(&key).then_with(|| child.segment.as_ref().cmp(segment)))
 }
 
 impl PathTreeBuilder {

@@ -114,7 +114,11 @@ impl Levels {
             return false;
         }
         let (word, bit) = (self.depth / 64, 1u64 << (self.depth % 64));
-        if object { self.bits[word] |= bit } else { self.bits[word] &= !bit }
+        if object {
+            self.bits[word] |= bit
+        } else {
+            self.bits[word] &= !bit
+        }
         self.depth += 1;
         true
     }
@@ -160,7 +164,9 @@ impl<'a> Cursor<'a, '_> {
             return Err(Fault::new(FaultKind::BadString, at));
         }
         let raw = &self.json[at + 1..end - 1];
-        if self.escapes && let Some(bad) = text::bad_escape(raw) {
+        if self.escapes
+            && let Some(bad) = text::bad_escape(raw)
+        {
             return Err(Fault::new(FaultKind::BadEscape, at + 1 + bad));
         }
         Ok((raw, end))

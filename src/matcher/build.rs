@@ -3,8 +3,8 @@
 use super::condition::Condition;
 use super::index::{Seed, ValueIndex, is_direct};
 use super::{Alternative, Matcher};
-use crate::event::PathTreeBuilder;
 use crate::event::FieldId;
+use crate::event::PathTreeBuilder;
 use crate::pattern::{Numbers, Pattern, Test};
 use std::collections::HashMap;
 

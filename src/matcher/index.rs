@@ -154,7 +154,9 @@ impl ValueIndex {
         match field.value {
             Value::String(text) => {
                 under(index.text.get(text));
-                if !index.address.is_empty() && let Ok(address) = Address::parse(text) {
+                if !index.address.is_empty()
+                    && let Ok(address) = Address::parse(text)
+                {
                     under(index.address.get(&address));
                 }
                 for &len in index.prefix.lengths.iter().take_while(|&&len| len <= text.len()) {
@@ -165,7 +167,9 @@ impl ValueIndex {
                 }
             }
             Value::Number(text) => {
-                if !index.number.is_empty() && let Some(value) = number::comparable(text) {
+                if !index.number.is_empty()
+                    && let Some(value) = number::comparable(text)
+                {
                     under(index.number.get(&value.to_bits()));
                 }
                 under(index.number_text.get(text));

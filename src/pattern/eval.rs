@@ -23,6 +23,9 @@ struct Leaf<'t> {
     places: Vec<(u32, u32)>,
 }
 
+/// A node to visit, its path and its places.
+type Visit<'t> = (Node<'t>, Option<Vec<u8>>, Vec<(u32, u32)>);
+
 type Leaves<'t> = HashMap<Vec<u8>, Vec<Leaf<'t>>>;
 
 /// Whether `event` matches `pattern`.
@@ -35,7 +38,7 @@ pub fn matches(pattern: &Pattern, event: &Tree<'_>, numbers: Numbers) -> bool {
 fn flatten<'t>(event: &'t Tree<'t>) -> Leaves<'t> {
     let mut leaves = Leaves::new();
     let mut arrays = 0;
-    let mut todo: Vec<(Node<'t>, Option<Vec<u8>>, Vec<(u32, u32)>)> = vec![(event.root(), None, Vec::new())];
+    let mut todo: Vec<Visit<'t>> = vec![(event.root(), None, Vec::new())];
     while let Some((node, path, places)) = todo.pop() {
         match node.kind() {
             Kind::Object => {
@@ -104,9 +107,7 @@ fn accepts(test: &Test, leaf: &Leaf<'_>, numbers: Numbers) -> bool {
     let text = leaf.text.as_ref();
     let string = leaf.kind == Kind::String;
     match test {
-        Test::Text(want, address) => {
-            string && (text == want || address.is_some_and(|a| Address::parse(text) == Ok(a)))
-        }
+        Test::Text(want, address) => string && (text == want || address.is_some_and(|a| Address::parse(text) == Ok(a))),
         Test::Exactly(want) => string && text == want,
         Test::Number(want) => leaf.kind == Kind::Number && same_number(want, text, numbers),
         Test::Bool(want) => leaf.kind == Kind::Bool(*want),
@@ -160,7 +161,13 @@ fn fits(literals: &[Box<[u8]>], text: &[u8]) -> bool {
     let mut reach: Vec<bool> = (0..=text.len()).map(|n| text[..n] == *literals[0]).collect();
     for literal in &literals[1..] {
         let mut open = false;
-        let starts: Vec<bool> = reach.iter().map(|&r| { open |= r; open }).collect();
+        let starts: Vec<bool> = reach
+            .iter()
+            .map(|&r| {
+                open |= r;
+                open
+            })
+            .collect();
         reach = (0..=text.len())
             .map(|n| n.checked_sub(literal.len()).is_some_and(|s| starts[s] && text[s..n] == **literal))
             .collect();

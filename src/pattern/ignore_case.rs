@@ -8,7 +8,8 @@ use crate::event::text::chars;
 /// An operand as the texts that are accepted at each place.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IgnoreCase {
-    places: Vec<(Box<[u8]>, Box<[u8]>)>,
+    /// Lower- and upper-case mapping of each character.
+    places: Vec<[Box<[u8]>; 2]>,
 }
 
 impl IgnoreCase {
@@ -18,9 +19,9 @@ impl IgnoreCase {
             Some(c) => {
                 let lower: String = c.to_lowercase().collect();
                 let upper: String = c.to_uppercase().collect();
-                (lower.into_bytes().into(), upper.into_bytes().into())
+                [lower.into_bytes().into(), upper.into_bytes().into()]
             }
-            None => (bytes.into(), bytes.into()),
+            None => [bytes.into(), bytes.into()],
         });
         Self { places: places.collect() }
     }
@@ -53,7 +54,7 @@ impl IgnoreCase {
         };
         for step in 0..self.places.len() {
             let place = if backwards { self.places.len() - 1 - step } else { step };
-            let (lower, upper) = &self.places[place];
+            let [lower, upper] = &self.places[place];
             for rest in rests.drain(..) {
                 next.extend(take(rest, lower));
                 if lower != upper {

@@ -12,8 +12,7 @@ const VALUE_OF_ANYTHING_BUT: &str = "Value of anything-but must be an array or s
 const INSIDE_ANYTHING_BUT: &str = "Inside anything but list, start|null|boolean is not supported.";
 const INSIDE_IGNORE_CASE: &str =
     "Inside anything-but/equals-ignore-case list, number|start|null|boolean is not supported.";
-const MIXED: &str =
-    "Inside anything but list, either all values are number or string, mixed type is not supported";
+const MIXED: &str = "Inside anything but list, either all values are number or string, mixed type is not supported";
 
 /// Reads one matcher.
 pub(super) fn test(node: Node<'_>) -> Parsed<Test> {
@@ -166,9 +165,7 @@ fn affix_operand(item: Node<'_>) -> Parsed<Vec<u8>> {
 fn excluded<T>(operand: Node<'_>, read: impl Fn(Node<'_>) -> Parsed<T>) -> Parsed<Vec<T>> {
     match operand.kind() {
         Kind::String | Kind::Number => read(operand).map(|one| vec![one]),
-        Kind::Array if operand.children().next().is_none() => {
-            Err(error("Empty arrays are not allowed", operand.at()))
-        }
+        Kind::Array if operand.children().next().is_none() => Err(error("Empty arrays are not allowed", operand.at())),
         Kind::Array => operand.children().map(read).collect(),
         _ => Err(error(VALUE_OF_ANYTHING_BUT, operand.at())),
     }

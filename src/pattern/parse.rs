@@ -28,9 +28,29 @@ impl Default for Limits {
 }
 
 const RESERVED: [&str; 24] = [
-    "exactly", "equals-ignore-case", "prefix", "suffix", "anything-but", "exists", "wildcard", "numeric", "cidr", "=",
-    "<", "<=", ">", ">=", "regex", "not-wildcard", "not-equals-ignore-case", "date-after", "date-on-or-after",
-    "date-before", "date-on-or-before", "in-date-range", "ip-address-in-range",
+    "exactly",
+    "equals-ignore-case",
+    "prefix",
+    "suffix",
+    "anything-but",
+    "exists",
+    "wildcard",
+    "numeric",
+    "cidr",
+    "=",
+    "<",
+    "<=",
+    ">",
+    ">=",
+    "regex",
+    "not-wildcard",
+    "not-equals-ignore-case",
+    "date-after",
+    "date-on-or-after",
+    "date-before",
+    "date-on-or-before",
+    "in-date-range",
+    "ip-address-in-range",
     "ip-address-not-in-range",
 ];
 
@@ -78,13 +98,7 @@ struct Expansion<'l> {
 
 impl Expansion<'_> {
     /// Walks an object of fields whose path so far is `path`. Its depth is bounded by the JSON reader.
-    fn object(
-        &mut self,
-        object: Node<'_>,
-        path: &mut Vec<u8>,
-        in_or: bool,
-        top: bool,
-    ) -> Result<(), PatternError> {
+    fn object(&mut self, object: Node<'_>, path: &mut Vec<u8>, in_or: bool, top: bool) -> Result<(), PatternError> {
         if object.children().next().is_none() {
             return Err(error("Empty objects are not allowed", object.at()));
         }

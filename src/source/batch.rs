@@ -65,8 +65,7 @@ impl<'a> Gather<'a> {
         let draft = &mut self.drafts[lane];
         let size = reading.payload.len() + reading.key.map_or(0, <[u8]>::len);
         let generation = tracker.generation(reading.number);
-        let known =
-            draft.runs.iter().position(|run| run.number == reading.number && run.generation == generation);
+        let known = draft.runs.iter().position(|run| run.number == reading.number && run.generation == generation);
         let run = known.unwrap_or_else(|| {
             draft.runs.push(Gathered {
                 topic: Arc::clone(reading.topic),
@@ -84,8 +83,14 @@ impl<'a> Gather<'a> {
         gathered.bytes += size as u64;
         let key = reading.key.map(|key| append(&mut draft.bytes, key));
         let payload = append(&mut draft.bytes, reading.payload);
-        let envelope =
-            Envelope { payload, key, headers: reading.headers, run, offset: reading.offset, time_millis: reading.time_millis };
+        let envelope = Envelope {
+            payload,
+            key,
+            headers: reading.headers,
+            run,
+            offset: reading.offset,
+            time_millis: reading.time_millis,
+        };
         draft.envelopes.push(envelope);
         draft.envelopes.len() >= BATCH_EVENTS || draft.bytes.len() >= BATCH_BYTES
     }

@@ -1,6 +1,7 @@
 //! One consumer's partitions: rebalances, generations, commits.
 
 use crate::ack::{OffsetTracker, Report, Run};
+use crate::config::model::Start;
 use crate::kafka::Remarks;
 use crate::metrics::{Metrics, labels};
 use crate::time;
@@ -19,17 +20,6 @@ use std::time::Duration;
 const REVOKE_PATIENCE: Duration = Duration::from_secs(3);
 /// Longest question to the group's coordinator.
 const COORDINATOR_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Where a group begins on a partition that it has never committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Start {
-    /// At its first record.
-    #[default]
-    Earliest,
-    /// After its last record.
-    Latest,
-}
 
 /// Partitions by name and number, and what is open in them.
 #[derive(Default)]
@@ -198,7 +188,8 @@ impl ClientContext for GroupContext {
 
     fn stats(&self, statistics: Statistics) {
         for topic in statistics.topics.values() {
-            let assigned = topic.partitions.values().filter(|partition| partition.partition >= 0 && partition.consumer_lag >= 0);
+            let assigned =
+                topic.partitions.values().filter(|partition| partition.partition >= 0 && partition.consumer_lag >= 0);
             for partition in assigned {
                 let number = partition.partition.to_string();
                 let lag = labels([("source", &self.source), ("topic", &topic.topic), ("partition", &number)]);

@@ -8,6 +8,7 @@ use super::batch::{Gather, Reading};
 use super::group::{Group, GroupContext};
 use super::{Feed, Setup};
 use crate::ack::Report;
+use crate::config::model::Start;
 use crate::credit::Credit;
 use crate::envelope::SourceInfo;
 use crate::kafka::{Remarks, client_config};
@@ -22,12 +23,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-pub use super::group::Start;
-
 /// How often offsets are committed.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a full window is waited for before partitions are paused.
-const STALL: Duration = Duration::from_millis(100);
+const STALL: Duration = Duration::from_millis(500);
 
 /// A source's place in a group.
 pub struct KafkaSource {

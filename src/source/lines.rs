@@ -38,7 +38,8 @@ impl LineSource {
             Self::Reader(name, lines) => (name.into(), Ok(lines)),
         };
         let (name, result) = opened;
-        let read = result.and_then(|input| Reader::new(setup, feed, &name).read(BufReader::with_capacity(256 << 10, input)));
+        let read =
+            result.and_then(|input| Reader::new(setup, feed, &name).read(BufReader::with_capacity(256 << 10, input)));
         if let Err(error) = read {
             // The process stops for it; there may be nobody left to tell.
             drop(feed.fatal.try_send(format!("source {}: cannot read {name}: {error}", setup.info.name)));
@@ -67,7 +68,8 @@ impl<'a> Reader<'a> {
     fn read(mut self, mut input: BufReader<Box<dyn Read>>) -> std::io::Result<()> {
         let families = &self.feed.metrics.families;
         let own = labels([("source", &self.setup.info.name)]);
-        let (events, bytes) = (families.source_events.get_or_create_owned(&own), families.source_bytes.get_or_create_owned(&own));
+        let (events, bytes) =
+            (families.source_events.get_or_create_owned(&own), families.source_bytes.get_or_create_owned(&own));
         let mut gather = Gather::new(self.setup, &self.feed.lanes, &self.report, &self.credit);
         let (mut line, mut number) = (Vec::new(), 0i64);
         while !self.feed.stop.is_set() {

@@ -71,7 +71,9 @@ impl JsonPath {
                 let end = after.find(']').ok_or_else(|| bad("`[` without `]`"))?;
                 steps.push(match &after[..end] {
                     "*" => Step::Every,
-                    index => Step::Element(index.parse().map_err(|_| bad("only `[0]` and `[*]` may stand in brackets"))?),
+                    index => {
+                        Step::Element(index.parse().map_err(|_| bad("only `[0]` and `[*]` may stand in brackets"))?)
+                    }
                 });
                 rest = &after[end + 1..];
             } else {

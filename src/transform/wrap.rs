@@ -106,9 +106,11 @@ fn raw(record: &Record<'_>, source: &Origin, detail_type: &Origin) -> Result<Vec
                 let value = header(record, name).ok_or_else(|| missing(format!("header `{name}`")))?;
                 Ok(String::from_utf8_lossy(value).into_owned())
             }
-            Origin::Path(path) => {
-                path.select(detail).text().filter(|text| !text.is_empty()).ok_or_else(|| missing(format!("text at {path}")))
-            }
+            Origin::Path(path) => path
+                .select(detail)
+                .text()
+                .filter(|text| !text.is_empty())
+                .ok_or_else(|| missing(format!("text at {path}"))),
         }
     };
     let (source, detail_type) = (find(source, "source")?, find(detail_type, "detail-type")?);
@@ -127,9 +129,8 @@ fn in_object(payload: &[u8]) -> Vec<u8> {
 /// Parses a body of any JSON value, given within an object. The value must be the whole body, so that nothing in it
 /// can pass for a member of the envelope.
 fn body<'w>(wrapped: &'w [u8], payload: &[u8]) -> Result<Tree<'w>, WrapError> {
-    let tree = Tree::parse(wrapped).map_err(|fault| {
-        WrapError::Body(Fault::new(fault.kind, fault.at.saturating_sub(4).min(payload.len())))
-    })?;
+    let tree = Tree::parse(wrapped)
+        .map_err(|fault| WrapError::Body(Fault::new(fault.kind, fault.at.saturating_sub(4).min(payload.len()))))?;
     let whole = tree.root().children().next().is_some_and(|value| value.raw() == payload.trim_ascii());
     if whole { Ok(tree) } else { Err(WrapError::Body(Fault::new(FaultKind::Trailing, 0))) }
 }
@@ -203,7 +204,9 @@ fn assemble(record: &Record<'_>, attributes: &[(String, Vec<u8>)], detail: &[u8]
         attributes.iter().find(|(key, _)| key == name).map(|(_, value)| String::from_utf8_lossy(value).into_owned())
     };
     let need = |name: &str| {
-        get(name).filter(|v| !v.is_empty()).ok_or_else(|| WrapError::CloudEvent(format!("attribute `{name}` is missing")))
+        get(name)
+            .filter(|v| !v.is_empty())
+            .ok_or_else(|| WrapError::CloudEvent(format!("attribute `{name}` is missing")))
     };
     match get("specversion").as_deref() {
         Some("1.0") => {}
@@ -215,9 +218,9 @@ fn assemble(record: &Record<'_>, attributes: &[(String, Vec<u8>)], detail: &[u8]
     let mut out = Vec::with_capacity(detail.len() + 512);
     head(&mut out, record, &id, &kind, &source, &time);
     out.extend_from_slice(b",\"resources\":[],\"cloudevents\":{\"specversion\":\"1.0\"");
-    let rest = attributes.iter().filter(|(name, _)| {
-        !matches!(name.as_str(), "specversion" | "id" | "source" | "type" | "time")
-    });
+    let rest = attributes
+        .iter()
+        .filter(|(name, _)| !matches!(name.as_str(), "specversion" | "id" | "source" | "type" | "time"));
     for (name, value) in rest {
         member(&mut out, name, value);
     }

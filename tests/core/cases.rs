@@ -39,7 +39,9 @@ fn every_case_comes_out_as_the_service_decides() {
 
 /// Cases about malformed JSON and our own limits prescribe no message.
 fn prescribed(why: &str) -> bool {
-    why.starts_with(|c: char| c.is_uppercase() || c == '"') && !why.contains("JSON text") && !why.contains("malformed JSON")
+    why.starts_with(|c: char| c.is_uppercase() || c == '"')
+        && !why.contains("JSON text")
+        && !why.contains("malformed JSON")
 }
 
 fn check(pattern: &str, event: &str) -> Result<bool, String> {

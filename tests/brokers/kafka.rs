@@ -1,0 +1,203 @@
+//! A broker of our own, and plain clients for judging what Sluice did.
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::{Offset, TopicPartitionList};
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running broker.
+pub struct Kafka {
+    folder: TempDir,
+    pub servers: String,
+    /// A listener that wants user `sluice`, password `right`.
+    pub sasl_servers: String,
+}
+
+/// A record as read back.
+pub struct Record {
+    pub partition: i32,
+    pub key: Option<String>,
+    pub payload: Vec<u8>,
+    pub headers: Vec<(String, String)>,
+}
+
+impl Record {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+fn script() -> Command {
+    let mut command = Command::new("bash");
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka"));
+    command
+}
+
+/// A port that nobody listens on now.
+pub fn free_port() -> u16 {
+    // Below 50,000, so that the controller's port, 10,000 above, is one too.
+    loop {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        if port < 50_000 {
+            return port;
+        }
+    }
+}
+
+impl Kafka {
+    pub fn start() -> Self {
+        let (port, sasl) = (free_port(), free_port());
+        Self::start_at(port, sasl)
+    }
+
+    /// Starts a broker on the given ports.
+    pub fn start_at(port: u16, sasl: u16) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let status = script()
+            .args(["start", &port.to_string()])
+            .arg(folder.path())
+            .env("SLUICE_KAFKA_SASL_PORT", sasl.to_string())
+            .status()
+            .expect("bash");
+        assert!(status.success(), "Kafka did not start");
+        Self { folder, servers: format!("127.0.0.1:{port}"), sasl_servers: format!("127.0.0.1:{sasl}") }
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.servers);
+        config
+    }
+
+    /// Creates topics, with settings.
+    pub fn topics(&self, topics: &[(&str, i32, &[(&str, &str)])]) {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().expect("a client");
+        let new: Vec<NewTopic> = topics
+            .iter()
+            .map(|(name, partitions, settings)| {
+                let topic = NewTopic::new(name, *partitions, TopicReplication::Fixed(1));
+                settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
+            })
+            .collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let results = runtime.block_on(admin.create_topics(&new, &AdminOptions::new())).expect("an answer");
+        for result in results {
+            result.expect("a created topic");
+        }
+    }
+
+    /// A producer that waits for room.
+    pub fn producer(&self) -> Sender {
+        let mut config = self.config();
+        config
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "5")
+            .set("compression.type", "lz4")
+            .set("message.max.bytes", "10000000");
+        Sender { producer: config.create().expect("a producer") }
+    }
+
+    fn consumer(&self, group: &str) -> BaseConsumer {
+        let mut config = self.config();
+        config.set("group.id", group).set("enable.auto.commit", "false").set("fetch.queue.backoff.ms", "2");
+        config.create().expect("a consumer")
+    }
+
+    /// Where a topic's partitions end.
+    pub fn ends(&self, topic: &str) -> Vec<i64> {
+        let consumer = self.consumer("judge");
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
+        let count = metadata.topics()[0].partitions().len() as i32;
+        (0..count).map(|p| consumer.fetch_watermarks(topic, p, PATIENCE).expect("watermarks").1).collect()
+    }
+
+    /// What a group has committed, by partition; -1 where nothing is.
+    pub fn committed(&self, group: &str, topic: &str) -> Vec<i64> {
+        let ends = self.ends(topic);
+        let consumer = self.consumer(group);
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(topic, 0, ends.len() as i32 - 1);
+        let committed = consumer.committed_offsets(list, PATIENCE).expect("committed offsets");
+        let of = |p: i32| match committed.find_partition(topic, p).expect("a partition").offset() {
+            Offset::Offset(offset) => offset,
+            _ => -1,
+        };
+        (0..ends.len() as i32).map(of).collect()
+    }
+
+    /// Everything in a topic, in order within each partition.
+    pub fn read(&self, topic: &str) -> Vec<Record> {
+        let ends = self.ends(topic);
+        let consumer = self.consumer("judge");
+        let mut list = TopicPartitionList::new();
+        for partition in 0..ends.len() as i32 {
+            list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
+        }
+        consumer.assign(&list).expect("an assignment");
+        let total: i64 = ends.iter().sum();
+        let mut records = Vec::with_capacity(total as usize);
+        while (records.len() as i64) < total {
+            let message = consumer.poll(PATIENCE).expect("a record in time").expect("a good record");
+            let headers = message.headers().map_or_else(Vec::new, |headers| {
+                let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+                headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
+            });
+            records.push(Record {
+                partition: message.partition(),
+                key: message.key().map(|key| String::from_utf8_lossy(key).into_owned()),
+                payload: message.payload().unwrap_or_default().to_vec(),
+                headers,
+            });
+        }
+        records
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        script().arg("stop").arg(self.folder.path()).status().ok();
+    }
+}
+
+/// A plain producer.
+pub struct Sender {
+    producer: ThreadedProducer<DefaultProducerContext>,
+}
+
+impl Sender {
+    pub fn send(&self, topic: &str, partition: Option<i32>, key: &str, payload: &[u8], headers: &[(&str, &str)]) {
+        loop {
+            let mut record = BaseRecord::<str, [u8]>::to(topic).key(key).payload(payload);
+            if let Some(partition) = partition {
+                record = record.partition(partition);
+            }
+            if !headers.is_empty() {
+                let all = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
+                    all.insert(rdkafka::message::Header { key, value: Some(*value) })
+                });
+                record = record.headers(all);
+            }
+            match self.producer.send(record) {
+                Ok(()) => return,
+                Err((KafkaError::MessageProduction(rdkafka::types::RDKafkaErrorCode::QueueFull), _)) => {
+                    self.producer.poll(Duration::from_millis(5));
+                }
+                Err((error, _)) => panic!("cannot produce: {error}"),
+            }
+        }
+    }
+
+    pub fn flush(&self) {
+        self.producer.flush(Duration::from_secs(60)).expect("a flush");
+    }
+}

@@ -1,0 +1,223 @@
+//! Configuration: what is refused, where, and with which remedy; what is printed.
+
+use crate::process::Place;
+use sluice::config::{Outside, Problems, load};
+use std::path::PathBuf;
+
+/// Valid pieces around the line under test.
+const BASE: &str = "targets: { out: { stdout: {} } }\n";
+
+fn problems(files: &[(&str, &str)]) -> Problems {
+    let place = Place::new(files);
+    let env = |name: &str| (name == "SET").then(|| "7".to_owned());
+    load(&[place.path().to_owned()], &Outside { env: &env }).expect_err("problems")
+}
+
+/// One row: the file's text after `BASE`, then code, line:column, key path, and parts of message and remedy.
+#[track_caller]
+fn check(text: &str, code: &str, place: (usize, usize), path: &str, parts: &[&str]) {
+    let found = problems(&[("c.yaml", &format!("{BASE}{text}"))]);
+    assert_eq!(found.0.len(), 1, "{found}");
+    let problem = &found.0[0];
+    let at = problem.at.as_ref().expect("a place");
+    assert_eq!((problem.code, (at.line, at.column), at.path.as_str()), (code, place, path), "{found}");
+    let shown = problem.to_string();
+    for part in parts {
+        assert!(shown.contains(part), "`{part}` is not in:\n{shown}");
+    }
+}
+
+#[test]
+fn every_fault_has_a_place_and_a_remedy() {
+    check("rulez: {}", "E0103", (2, 1), "rulez", &["unknown key `rulez`", "did you mean `rules`?"]);
+    check(
+        "rules: { r: { pattern: { a: [1] }, target: [out] } }",
+        "E0103",
+        (2, 36),
+        "rules.r.target",
+        &["did you mean `targets`?"],
+    );
+    check("rules: { r: { targets: [out] } }", "E0105", (2, 13), "rules.r", &["key `pattern` is missing"]);
+    check("buses: { a: {}, a: {} }", "E0107", (2, 17), "a", &["stands twice", "line 2"]);
+    check("workers: many", "E0104", (2, 10), "workers", &["the text `many`", "expected u32"]);
+    check("server: { admin: here }", "E0104", (2, 18), "server.admin", &["127.0.0.1:4567"]);
+    check("limits: { event_bytes: 1MB }", "E0104", (2, 24), "limits.event_bytes", &["256KiB"]);
+    check(
+        "server: { shutdown: { drain_timeout: 5 } }",
+        "E0104",
+        (2, 38),
+        "server.shutdown.drain_timeout",
+        &["as in `5s`"],
+    );
+    check("a: [", "E0101", (2, 4), "", &["not YAML"]);
+    check("log: { level: &x info }\nidentity: { region: *x }", "E0102", (3, 21), "", &["aliases are not supported"]);
+    check("log: { level: !str info }", "E0102", (2, 20), "", &["tags are not supported"]);
+    check("version: 2", "E0201", (2, 10), "version", &["write `version: 1`"]);
+    check("log: { level: \"${env:UNSET}\" }", "E0106", (2, 15), "log.level", &["UNSET is not set", ":-default"]);
+    check("log: { level: \"${file:/no/file}\" }", "E0106", (2, 15), "log.level", &["cannot read /no/file"]);
+    check("log: { level: \"${what}\" }", "E0106", (2, 15), "log.level", &["is no reference"]);
+    check(
+        "rules: { r: { pattern: { a: [1] }, targets: [oud] } }",
+        "E0207",
+        (2, 46),
+        "rules.r.targets.0",
+        &["target `oud`", "did you mean `out`?"],
+    );
+    check(
+        "rules: { r: { bus: b, pattern: { a: [1] } } }",
+        "E0207",
+        (2, 20),
+        "rules.r.bus",
+        &["bus `b` is not declared"],
+    );
+    check("sources: { s: { stdin: {}, file: { path: x } } }", "E0203", (2, 15), "sources.s", &["exactly one of"]);
+    check(
+        "sources: { s: { stdin: {}, dead_letter: gone } }",
+        "E0207",
+        (2, 41),
+        "sources.s.dead_letter",
+        &["target `gone`"],
+    );
+    check(
+        "sources: { s: { kafka: { brokers: b, topics: [t], group: g, properties: { enable.auto.commit: \"true\" } } } }",
+        "E0206",
+        (2, 95),
+        "sources.s.kafka.properties.enable.auto.commit",
+        &["is not for the configuration to set"],
+    );
+    check("rules: { \"a b\": { pattern: { a: [1] } } }", "E0201", (2, 17), "rules.a b", &["is not a rule name"]);
+    check("buses: { a//b: {} }", "E0201", (2, 16), "buses.a//b", &["is not a bus name"]);
+    check(
+        "rules: { r: { pattern: { a: [1] }, targets: [{ target: out, input_transformer: { template: '{\"x\": <y>}' } }] } }",
+        "E0214",
+        (2, 80),
+        "rules.r.targets.0.input_transformer",
+        &["invalid placeholder y"],
+    );
+    check(
+        "rules: { r: { pattern: { a: [1] }, targets: [{ target: out, input: '{', input_path: $ }] } }",
+        "E0214",
+        (2, 56),
+        "rules.r.targets.0.target",
+        &["only one of"],
+    );
+}
+
+#[test]
+fn pattern_faults_point_into_the_yaml() {
+    let rule = |pattern: &str| format!("rules:\n  big:\n    pattern:\n{pattern}\n    targets: [out]\n");
+    check(
+        &rule("      detail:\n        total: [{ numeric: [\">=\", \"500\"] }]"),
+        "E0213",
+        (6, 35),
+        "rules.big.pattern.detail.total[0].numeric[1]",
+        &["Value of >= must be numeric"],
+    );
+    check(
+        &rule("      detail: { a: [] }"),
+        "E0213",
+        (5, 20),
+        "rules.big.pattern.detail.a",
+        &["Empty arrays are not allowed"],
+    );
+    check(
+        &rule("      detail: x"),
+        "E0213",
+        (5, 15),
+        "rules.big.pattern.detail",
+        &["\"detail\" must be an object or an array"],
+    );
+    check(
+        &rule("      a: [{ prefx: x }]"),
+        "E0213",
+        (5, 13),
+        "rules.big.pattern.a[0].prefx",
+        &["Unrecognized match type prefx"],
+    );
+    check(
+        &rule("      a: [0x10]"),
+        "E0104",
+        (5, 11),
+        "rules.big.pattern.a[0]",
+        &["a number that JSON writes differently"],
+    );
+}
+
+#[test]
+fn all_problems_of_all_files_come_in_one_run() {
+    let found = problems(&[
+        (
+            "a.yaml",
+            "targets: { out: { stdout: {} } }\nrules: { r: { pattern: { a: [] }, targets: [gone] } }\nworkers: x\n",
+        ),
+        (
+            "b.yaml",
+            "rules: { r: { pattern: { a: [1] }, colour: red, targets: [out] } }\ntargets: { out: { log: { group: /x } } }\n",
+        ),
+        ("sub/c.yaml", "sources: [\n"),
+        ("sub/d.test.yaml", "not: [ours"),
+    ]);
+    let mut codes: Vec<_> = found.0.iter().map(|problem| problem.code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, ["E0101", "E0103", "E0104", "E0202", "E0202", "E0207", "E0213"], "{found}");
+    let shown = found.to_string();
+    assert!(
+        shown.contains("declared twice") && shown.contains("a.yaml:1") && shown.ends_with("7 problems found"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn loops_and_chained_queues_are_refused() {
+    let text = "buses: { a: {}, b: {} }\ntargets: { a: { bus: a }, b: { bus: b } }\n\
+        rules: { one: { bus: a, pattern: { x: [1] }, targets: [b] }, two: { bus: b, pattern: { x: [1] }, targets: [a] } }\n";
+    let found = problems(&[("c.yaml", text)]);
+    assert!(found.to_string().contains("in circles: b -> a -> b"), "{found}");
+    let text = "targets: { a: { stdout: {}, dead_letter: b }, b: { stdout: {}, dead_letter: c }, c: { stdout: {} } }\n";
+    assert!(problems(&[("c.yaml", text)]).to_string().contains("takes dead letters and has a `dead_letter` itself"));
+    let text = "targets: { a: { stdout: {}, dead_letter: b }, b: { bus: default } }\n";
+    assert!(problems(&[("c.yaml", text)]).to_string().contains("is a bus and cannot take dead letters"));
+}
+
+#[test]
+fn values_come_from_outside_but_not_into_patterns() {
+    let text = "workers: \"${env:SET}\"\nlog: { level: \"${env:NONE:-warn}\" }\n\
+        rules: { r: { pattern: { a: [\"${env:SET}\"], n: [007x, no, 1e400, ~] } } }\n";
+    let place = Place::new(&[("c.yaml", text)]);
+    let env = |name: &str| (name == "SET").then(|| "7".to_owned());
+    let loaded = load(&[place.path().join("c.yaml")], &Outside { env: &env }).expect("a valid file");
+    assert_eq!((loaded.config.workers, loaded.config.log.level.as_str()), (7, "warn"));
+    assert_eq!(loaded.config.rules["r"].pattern.0, "{\"a\":[\"${env:SET}\"],\"n\":[\"007x\",\"no\",1e400,null]}");
+}
+
+#[test]
+fn printing_masks_secrets_and_reads_back() {
+    let text = "sources: { s: { kafka: { brokers: b, topics: [t], group: g, sasl: { username: u, password: canary-1 }, \
+        properties: { ssl.key.password: canary-2 } } } }\n";
+    let place = Place::new(&[("c.yaml", text)]);
+    for arguments in [&["config", "print", "-c", "c.yaml"][..], &["config", "print", "--json", "-c", "c.yaml"]] {
+        let said = place.run(arguments, "");
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        assert!(said.out.contains("***") && !said.out.contains("canary"), "{}", said.out);
+        place.write("again.yaml", &said.out);
+        let again = place.run(&["validate", "-c", "again.yaml"], "");
+        assert_eq!(again.code, Some(0), "{}\n{}", said.out, again.err);
+    }
+}
+
+/// The schema that the starters name is the one that the types give.
+#[test]
+fn the_schema_is_current() {
+    let said = Place::new(&[]).run(&["config", "schema"], "");
+    let kept =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/sluice.schema.json")).expect("a file");
+    assert!(said.out == kept, "run: sluice config schema > config/sluice.schema.json");
+}
+
+#[test]
+fn every_file_in_config_is_valid() {
+    let top = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/config"));
+    for path in ["demo.yaml", "stream", "pipe"] {
+        load(&[top.join(path)], &Outside::default()).unwrap_or_else(|problems| panic!("{path}: {problems}"));
+    }
+}

@@ -1,0 +1,9 @@
+//! The process without brokers: configuration, command line, pipes, reload, health, and the delivery core.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod ack;
+mod command;
+mod config;
+mod process;
+mod retry;
