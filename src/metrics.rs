@@ -308,9 +308,14 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Reads `/proc`.
+    /// What this process uses.
     pub fn read() -> Self {
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        Self::of("self")
+    }
+
+    /// What a process uses, by its number.
+    pub fn of(process: &str) -> Self {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
         // Fields after the command name, which may hold anything: utime is the 12th, stime the 13th; 100 ticks a second.
         let fields: Vec<f64> = stat
             .rsplit_once(") ")
@@ -320,7 +325,7 @@ impl Usage {
         Self {
             resident_bytes: field(21) * 4096.0,
             cpu_seconds: (field(11) + field(12)) / 100.0,
-            open_fds: std::fs::read_dir("/proc/self/fd").map_or(0.0, |fds| fds.count() as f64),
+            open_fds: std::fs::read_dir(format!("/proc/{process}/fd")).map_or(0.0, |fds| fds.count() as f64),
         }
     }
 }

@@ -119,7 +119,8 @@ fn the_core_is_pure() {
     let banned = [
         "std::fs",
         "std::io::",
-        "std::net::Tcp", "std::net::Udp",
+        "std::net::Tcp",
+        "std::net::Udp",
         "std::thread",
         "std::time::Instant",
         "SystemTime",

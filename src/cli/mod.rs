@@ -2,6 +2,7 @@
 
 mod bench;
 mod config;
+pub mod corpus;
 mod demo;
 mod logs;
 mod orders;

@@ -112,6 +112,8 @@ pub fn decode<'b>(payload: &[u8], tree: &PathTree, scanner: &mut Scanner, bump: 
     let mut reader = Reader {
         tree,
         bump,
+        padded: scan.padded,
+        escapes: scan.escapes,
         at: Some(tree.root()),
         frames: BumpVec::with_capacity_in(16, bump),
         arrays: 0,
@@ -139,6 +141,10 @@ struct Frame {
 struct Reader<'b, 't> {
     tree: &'t PathTree,
     bump: &'b Bump,
+    /// The document with its padding.
+    padded: &'b [u8],
+    /// Whether any string of the document may have escapes.
+    escapes: bool,
     /// Where the value to come hangs in the path tree.
     at: Option<Branch>,
     frames: BumpVec<'b, Frame>,
@@ -148,7 +154,7 @@ struct Reader<'b, 't> {
 
 impl<'b> Reader<'b, '_> {
     fn decoded(&self, raw: &'b [u8]) -> &'b [u8] {
-        if !raw.contains(&b'\\') {
+        if !self.escapes || !raw.contains(&b'\\') {
             return raw;
         }
         let mut out = BumpVec::with_capacity_in(raw.len(), self.bump);
@@ -168,9 +174,12 @@ impl<'b> Reader<'b, '_> {
 }
 
 impl<'b> Visit<'b> for Reader<'b, '_> {
-    fn key(&mut self, _at: usize, raw: &'b [u8]) {
+    fn key(&mut self, at: usize, raw: &'b [u8]) {
         let from = self.frames.last().and_then(|frame| frame.at);
-        self.at = from.and_then(|branch| self.tree.descend(branch, self.decoded(raw)));
+        self.at = from.and_then(|from| match self.escapes {
+            false => self.tree.descend_at(from, self.padded, at + 1, raw.len()),
+            true => self.tree.descend(from, self.decoded(raw)),
+        });
     }
 
     fn scalar(&mut self, _at: usize, _end: usize, value: Scalar<'b>) {

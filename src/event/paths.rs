@@ -11,6 +11,7 @@ pub struct FieldId(pub u32);
 pub struct Branch(u32);
 
 struct Child {
+    /// The segment's first eight bytes.
     head: u64,
     segment: Box<[u8]>,
     to: u32,
@@ -18,6 +19,7 @@ struct Child {
 
 #[derive(Default)]
 struct Point {
+    /// By head.
     children: Vec<Child>,
     field: Option<FieldId>,
 }
@@ -35,17 +37,59 @@ pub struct PathTreeBuilder {
     paths: Vec<Vec<u8>>,
 }
 
-/// The first eight bytes, so that most segments compare as one word.
-fn head(segment: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    let n = segment.len().min(8);
-    word[..n].copy_from_slice(&segment[..n]);
-    u64::from_be_bytes(word)
+/// A key segment as it is looked up: its first eight bytes as one word, zeros behind a shorter one.
+#[derive(Clone, Copy)]
+struct Segment<'k> {
+    head: u64,
+    bytes: &'k [u8],
 }
 
-fn search(children: &[Child], segment: &[u8]) -> Result<usize, usize> {
-    let key = head(segment);
-    children.binary_search_by(|child| child.head.cmp(&key).then_with(|| child.segment.as_ref().cmp(segment)))
+impl<'k> Segment<'k> {
+    fn new(bytes: &'k [u8]) -> Self {
+        let mut word = [0; 8];
+        for (to, from) in word.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        Self { head: u64::from_le_bytes(word), bytes }
+    }
+
+    /// As [`Segment::new`], with one load: at least eight bytes can be read from `at` on.
+    fn read(text: &'k [u8], at: usize, len: usize) -> Self {
+        let bytes = &text[at..at + len];
+        match text.get(at..at + 8).and_then(|word| <[u8; 8]>::try_from(word).ok()) {
+            Some(word) if len >= 8 => Self { head: u64::from_le_bytes(word), bytes },
+            Some(word) => Self { head: u64::from_le_bytes(word) & ((1 << (8 * len)) - 1), bytes },
+            None => Self::new(bytes),
+        }
+    }
+
+    fn has_dot(&self) -> bool {
+        // Whether a byte of the head is a dot (Bit Twiddling Hacks, "Determine if a word has a byte equal to n").
+        let flipped = self.head ^ 0x2E2E_2E2E_2E2E_2E2E;
+        let dots = flipped.wrapping_sub(0x0101_0101_0101_0101) & !flipped & 0x8080_8080_8080_8080;
+        dots != 0 || (self.bytes.len() > 8 && self.bytes[8..].contains(&b'.'))
+    }
+
+    fn is(&self, child: &Child) -> bool {
+        child.head == self.head
+            && child.segment.len() == self.bytes.len()
+            && (self.bytes.len() <= 8 || child.segment[8..] == self.bytes[8..])
+    }
+}
+
+/// Children beyond which halving beats looking at each.
+const FEW: usize = 12;
+
+fn search(children: &[Child], segment: Segment<'_>) -> Option<u32> {
+    let children = match children.len() {
+        0..=FEW => children,
+        _ => {
+            let from = children.partition_point(|child| child.head < segment.head);
+            let to = children.partition_point(|child| child.head <= segment.head);
+            &children[from..to]
+        }
+    };
+    children.iter().find(|child| segment.is(child)).map(|child| child.to)
 }
 
 impl PathTreeBuilder {
@@ -56,12 +100,15 @@ impl PathTreeBuilder {
         }
         let mut point = 0;
         for segment in path.split(|&b| b == b'.') {
+            let segment = Segment::new(segment);
             point = match search(&self.points[point].children, segment) {
-                Ok(found) => self.points[point].children[found].to as usize,
-                Err(slot) => {
+                Some(to) => to as usize,
+                None => {
                     let to = self.points.len();
-                    let child = Child { head: head(segment), segment: segment.into(), to: to as u32 };
-                    self.points[point].children.insert(slot, child);
+                    let child = Child { head: segment.head, segment: segment.bytes.into(), to: to as u32 };
+                    let children = &mut self.points[point].children;
+                    let slot = children.partition_point(|known| known.head < child.head);
+                    children.insert(slot, child);
                     self.points.push(Point::default());
                     to
                 }
@@ -95,17 +142,20 @@ impl PathTree {
         Branch(0)
     }
 
-    /// Where `key`, decoded, leads from `from`, if any path goes on there.
-    pub fn descend(&self, from: Branch, key: &[u8]) -> Option<Branch> {
-        if !key.contains(&b'.') {
-            return self.step(from, key);
-        }
-        key.split(|&b| b == b'.').try_fold(from, |branch, segment| self.step(branch, segment))
+    /// Where the key of `len` bytes at `at` leads from `from`, if any path goes on there. The key has no escapes.
+    /// Fastest when eight bytes can be read from `at` on.
+    pub fn descend_at(&self, from: Branch, text: &[u8], at: usize, len: usize) -> Option<Branch> {
+        let segment = Segment::read(text, at, len);
+        if segment.has_dot() { self.descend(from, segment.bytes) } else { self.step(from, segment) }
     }
 
-    fn step(&self, from: Branch, segment: &[u8]) -> Option<Branch> {
-        let children = &self.points[from.0 as usize].children;
-        search(children, segment).ok().map(|found| Branch(children[found].to))
+    /// Where `key`, decoded, leads from `from`, if any path goes on there.
+    pub fn descend(&self, from: Branch, key: &[u8]) -> Option<Branch> {
+        key.split(|&b| b == b'.').try_fold(from, |branch, segment| self.step(branch, Segment::new(segment)))
+    }
+
+    fn step(&self, from: Branch, segment: Segment<'_>) -> Option<Branch> {
+        search(&self.points[from.0 as usize].children, segment).map(Branch)
     }
 
     /// The field whose path ends here, if one does.

@@ -26,6 +26,8 @@ impl Default for Scanner {
 pub struct Scan<'b, 's> {
     /// The document's bytes.
     pub json: &'b [u8],
+    /// The same with the padding behind it.
+    pub padded: &'b [u8],
     /// Offsets into `json`.
     pub indexes: &'s [u32],
     /// Whether a backslash occurs anywhere.
@@ -60,8 +62,9 @@ impl Scanner {
             Some(ErrorType::InvalidUtf8) => return Err(Fault::new(FaultKind::Utf8, utf8_fault(payload))),
             _ => return Err(Fault::new(FaultKind::BadString, string_fault(payload))),
         }
-        let json: &'b [u8] = &padded[..len];
-        Ok(Scan { json, indexes: self.buffers.structural_indexes(), escapes: json.contains(&b'\\') })
+        let padded: &'b [u8] = padded;
+        let json = &padded[..len];
+        Ok(Scan { json, padded, indexes: self.buffers.structural_indexes(), escapes: json.contains(&b'\\') })
     }
 }
 

@@ -138,17 +138,20 @@ struct Cursor<'a, 's> {
 
 impl<'a> Cursor<'a, '_> {
     /// The next structural byte and its offset.
+    #[inline(always)]
     fn take(&mut self) -> Result<(usize, u8), Fault> {
         let at = self.peek_at().ok_or(Fault::new(FaultKind::Truncated, self.json.len()))?;
         self.next += 1;
         Ok((at, self.json[at]))
     }
 
+    #[inline(always)]
     fn peek_at(&self) -> Option<usize> {
         self.indexes.get(self.next).map(|&i| i as usize)
     }
 
     /// The byte after the token that began at `at`: the last non-space byte before the next structural one.
+    #[inline(always)]
     fn token_end(&self, at: usize) -> usize {
         let mut end = self.peek_at().unwrap_or(self.json.len());
         while end > at + 1 && matches!(self.json[end - 1], b' ' | b'\t' | b'\n' | b'\r') {
@@ -158,6 +161,7 @@ impl<'a> Cursor<'a, '_> {
     }
 
     /// The text between the quotes of the string that opens at `at`, and the byte after its closing quote.
+    #[inline(always)]
     fn string(&self, at: usize) -> Result<(&'a [u8], usize), Fault> {
         let end = self.token_end(at);
         if end < at + 2 || self.json[end - 1] != b'"' {
@@ -172,6 +176,7 @@ impl<'a> Cursor<'a, '_> {
         Ok((raw, end))
     }
 
+    #[inline(always)]
     fn scalar(&self, at: usize, first: u8) -> Result<(Scalar<'a>, usize), Fault> {
         if first == b'"' {
             return self.string(at).map(|(raw, end)| (Scalar::String(raw), end));
@@ -251,6 +256,7 @@ pub fn walk<'a, V: Visit<'a>>(scan: &Scan<'a, '_>, visit: &mut V) -> Result<(), 
 }
 
 /// Reads `"key":` and returns the token that starts the value.
+#[inline(always)]
 fn key<'a, V: Visit<'a>>(
     cursor: &mut Cursor<'a, '_>,
     visit: &mut V,

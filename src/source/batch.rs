@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Records and bytes after which a batch is sent.
-const BATCH_EVENTS: usize = 512;
-const BATCH_BYTES: usize = 512 << 10;
+const BATCH_EVENTS: usize = 256;
+const BATCH_BYTES: usize = 256 << 10;
 
 /// A record as a source reads it.
 pub struct Reading<'a> {
@@ -51,18 +51,23 @@ pub struct Gather<'a> {
     drafts: Vec<Draft>,
     report: Arc<Report>,
     credit: Arc<Credit>,
+    /// Bytes of the largest batch of late: what a new one makes room for.
+    expected: usize,
 }
 
 impl<'a> Gather<'a> {
     pub fn new(setup: &'a Setup, lanes: &'a Lanes, report: &Arc<Report>, credit: &Arc<Credit>) -> Self {
         let drafts = (0..lanes.count()).map(|_| Draft::default()).collect();
-        Self { setup, lanes, drafts, report: Arc::clone(report), credit: Arc::clone(credit) }
+        Self { setup, lanes, drafts, report: Arc::clone(report), credit: Arc::clone(credit), expected: 0 }
     }
 
     /// Adds a record; returns whether its batch is full.
     pub fn push(&mut self, reading: Reading<'_>, tracker: &OffsetTracker) -> bool {
         let lane = reading.number as usize % self.drafts.len();
         let draft = &mut self.drafts[lane];
+        if draft.envelopes.is_empty() {
+            draft.bytes.reserve(self.expected);
+        }
         let size = reading.payload.len() + reading.key.map_or(0, <[u8]>::len);
         let generation = tracker.generation(reading.number);
         let known = draft.runs.iter().position(|run| run.number == reading.number && run.generation == generation);
@@ -104,6 +109,7 @@ impl<'a> Gather<'a> {
                 continue;
             }
             let mut draft = std::mem::take(draft);
+            self.expected = draft.bytes.len().max(self.expected - self.expected / 16);
             let current =
                 |run: &Gathered| tracker.assigned(run.number) && tracker.generation(run.number) == run.generation;
             if !draft.runs.iter().all(current) {

@@ -12,7 +12,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset};
-use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ const COORDINATOR_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub struct Group {
     pub tracker: OffsetTracker,
-    numbers: HashMap<(Arc<str>, i32), u32>,
+    /// Per topic: the numbers of its partitions; topics are few.
+    numbers: Vec<(Arc<str>, Vec<Option<u32>>)>,
     pub names: Vec<(Arc<str>, i32)>,
     /// Partitions that are paused because their deliveries do not settle.
     pub paused: Vec<u32>,
@@ -34,15 +35,20 @@ pub struct Group {
 impl Group {
     /// The tracker's number of a partition.
     pub fn number(&mut self, topic: &str, partition: i32) -> u32 {
-        if let Some(&number) = self.numbers.get(&(Arc::from(topic), partition)) {
-            return number;
+        let known = self.numbers.iter().position(|(name, _)| &**name == topic);
+        let at = known.unwrap_or_else(|| {
+            self.numbers.push((topic.into(), Vec::new()));
+            self.numbers.len() - 1
+        });
+        let (name, numbers) = &mut self.numbers[at];
+        let slot = usize::try_from(partition).unwrap_or(0);
+        if numbers.len() <= slot {
+            numbers.resize(slot + 1, None);
         }
-        let known = self.names.iter().find(|(name, _)| &**name == topic).map(|(name, _)| Arc::clone(name));
-        let name = known.unwrap_or_else(|| topic.into());
-        let number = self.tracker.add();
-        self.names.push((Arc::clone(&name), partition));
-        self.numbers.insert((name, partition), number);
-        number
+        *numbers[slot].get_or_insert_with(|| {
+            self.names.push((Arc::clone(name), partition));
+            self.tracker.add()
+        })
     }
 
     pub fn settle(&mut self, runs: &[Run]) {
@@ -89,6 +95,8 @@ impl Group {
 pub struct GroupContext {
     pub source: Arc<str>,
     pub group: Mutex<Group>,
+    /// Whether the topics are subscribed to; an assignment that fails takes it back.
+    pub subscribed: AtomicBool,
     pub report: Arc<Report>,
     pub start: Start,
     pub remarks: Remarks,
@@ -131,6 +139,7 @@ impl GroupContext {
             // Nothing is assigned, so nothing is lost; a new session brings the next try.
             drop(consumer.unassign());
             consumer.unsubscribe();
+            self.subscribed.store(false, Ordering::Relaxed);
             return;
         }
         let mut group = self.lock();

@@ -20,6 +20,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -98,6 +99,7 @@ impl KafkaSource {
         config.create_with_context(GroupContext {
             source: Arc::clone(&setup.info.name),
             group: Mutex::new(Group::default()),
+            subscribed: AtomicBool::new(false),
             report: Arc::clone(report),
             start: self.start,
             remarks: Remarks::default(),
@@ -119,7 +121,6 @@ struct Member<'a> {
     committed_at: Instant,
     /// Since when some window has been full.
     full_since: Option<Instant>,
-    subscribed: bool,
 }
 
 impl<'a> Member<'a> {
@@ -136,7 +137,6 @@ impl<'a> Member<'a> {
             with_headers: reads_headers(&setup.info),
             committed_at: time::now(),
             full_since: None,
-            subscribed: false,
         }
     }
 
@@ -175,10 +175,9 @@ impl<'a> Member<'a> {
 
     /// Subscribes, also again after an assignment that could not be taken up.
     fn subscribe(&mut self) -> Result<(), String> {
-        if self.subscribed && self.client.subscription().is_ok_and(|topics| topics.count() > 0) {
+        if self.client.context().subscribed.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        self.subscribed = true;
         let topics: Vec<&str> = self.source.topics.iter().map(String::as_str).collect();
         self.client.subscribe(&topics).map_err(|error| format!("cannot subscribe: {error}"))
     }

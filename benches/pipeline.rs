@@ -1,0 +1,69 @@
+//! The way of an event inside one worker, without brokers: decode and match, by number of rules.
+//!
+//! `sluice bench pipeline` measures the same events and rules from Kafka to Kafka.
+
+use bumpalo::Bump;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use sluice::cli::corpus;
+use sluice::event::{Scanner, decode};
+use sluice::matcher::{Builder, Matcher, Scratch};
+use sluice::pattern::{Limits, Numbers, parse};
+use std::hint::black_box;
+
+const EVENTS: u64 = 1000;
+
+fn matcher(rules: u64) -> Matcher {
+    let mut builder = Builder::new(1, Numbers::Value);
+    for number in 0..rules {
+        let text = corpus::pattern(number, rules);
+        match parse(text.as_bytes(), &Limits::default()) {
+            Ok(pattern) => builder.add(&pattern),
+            Err(error) => panic!("{text}: {error}"),
+        };
+    }
+    builder.build()
+}
+
+fn pipeline(criterion: &mut Criterion) {
+    let events: Vec<String> = (0..EVENTS).map(corpus::event).collect();
+    let bytes: usize = events.iter().map(String::len).sum();
+    let mut group = criterion.benchmark_group("decode_and_match");
+    group.throughput(Throughput::Elements(EVENTS));
+    for rules in [1, 100, 1000, 10_000] {
+        let matcher = matcher(rules);
+        let (mut scanner, mut scratch, mut bump) = (Scanner::default(), Scratch::default(), Bump::new());
+        group.bench_function(BenchmarkId::from_parameter(rules), |bencher| {
+            bencher.iter(|| {
+                let mut matches = 0;
+                for event in &events {
+                    bump.reset();
+                    if let Ok(fields) = decode(event.as_bytes(), matcher.paths(), &mut scanner, &bump) {
+                        matches += matcher.matches(&fields, &mut scratch).len();
+                    }
+                }
+                black_box(matches)
+            });
+        });
+    }
+    group.finish();
+
+    // The yardstick: simd-json's tape of the same bytes, buffers reused.
+    let mut group = criterion.benchmark_group("tape");
+    group.throughput(Throughput::Elements(EVENTS));
+    let mut buffers = simd_json::Buffers::new(bytes);
+    let mut copy = Vec::new();
+    group.bench_function("simd-json", |bencher| {
+        bencher.iter(|| {
+            for event in &events {
+                copy.clear();
+                copy.extend_from_slice(event.as_bytes());
+                let mut tape = simd_json::Tape::null();
+                black_box(simd_json::fill_tape(&mut copy, &mut buffers, &mut tape).is_ok());
+            }
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, pipeline);
+criterion_main!(benches);

@@ -1,0 +1,45 @@
+//! Events and rules for measurements: about 800 bytes an event, a tenth of them matched, whatever the number of rules.
+
+use std::fmt::Write;
+
+/// An event by number; its fields spread evenly.
+pub fn event(number: u64) -> String {
+    let mix = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
+    let mut line = String::with_capacity(900);
+    let written = write!(
+        line,
+        "{{\"version\":\"0\",\"id\":\"{number:08x}-1d2c-4f6a-9b8e-3c5d7e9f1a2b\",\"detail-type\":\"Order Placed\",\
+         \"source\":\"shop.orders\",\"account\":\"123456789012\",\"time\":\"2026-01-31T09:{:02}:{:02}Z\",\"region\":\"eu-west-1\",\
+         \"resources\":[\"arn:aws:orders:eu-west-1:123456789012:order/{number}\"],\"detail\":{{\"orderId\":\"o-{number}\",\
+         \"tenth\":\"t{}\",\"slot100\":\"s{}\",\"slot1000\":\"s{}\",\"slot10000\":\"s{}\",\
+         \"customer\":{{\"id\":\"c-{}\",\"name\":\"Maria Muster\",\"tier\":\"gold\",\"address\":{{\"street\":\"Bahnhofstrasse 12\",\
+         \"city\":\"Zurich\",\"zip\":\"8001\",\"country\":\"CH\"}}}},\"total\":{}.{:02},\"currency\":\"CHF\",\
+         \"items\":[{{\"sku\":\"sku-{}\",\"quantity\":2,\"price\":19.90}},{{\"sku\":\"sku-{}\",\"quantity\":1,\"price\":5.00}}],\
+         \"payment\":{{\"method\":\"card\",\"captured\":true}},\"channel\":\"web\",\"notes\":null}}}}",
+        number / 60 % 60,
+        number % 60,
+        mix % 10,
+        mix / 10 % 100,
+        mix / 10 % 1000,
+        mix / 10 % 10_000,
+        mix % 5000,
+        mix % 900,
+        mix % 100,
+        mix % 331,
+        mix % 337,
+    );
+    debug_assert!(written.is_ok(), "a String takes everything");
+    line
+}
+
+/// The pattern of rule `number` of a set of `rules` (1, 100, 1,000 or 10,000): together they match a tenth of the
+/// events, each event at most once.
+pub fn pattern(number: u64, rules: u64) -> String {
+    let slot = match rules {
+        1 => String::new(),
+        _ => format!(",\"slot{rules}\":[\"s{number}\"]"),
+    };
+    format!(
+        "{{\"source\":[\"shop.orders\"],\"detail-type\":[\"Order Placed\"],\"detail\":{{\"tenth\":[\"t0\"]{slot}}}}}"
+    )
+}
