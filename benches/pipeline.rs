@@ -2,6 +2,8 @@
 //!
 //! `sluice bench pipeline` measures the same events and rules from Kafka to Kafka.
 
+#![allow(clippy::expect_used)]
+
 use bumpalo::Bump;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sluice::cli::corpus;
@@ -16,10 +18,8 @@ fn matcher(rules: u64) -> Matcher {
     let mut builder = Builder::new(1, Numbers::Value);
     for number in 0..rules {
         let text = corpus::pattern(number, rules);
-        match parse(text.as_bytes(), &Limits::default()) {
-            Ok(pattern) => builder.add(&pattern),
-            Err(error) => panic!("{text}: {error}"),
-        };
+        let pattern = parse(text.as_bytes(), &Limits::default()).expect("a valid pattern");
+        builder.add(&pattern);
     }
     builder.build()
 }

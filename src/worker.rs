@@ -4,7 +4,7 @@ use crate::catalog::{KafkaKey, OnInvalid, TargetKind};
 use crate::deliver::dispatcher::{Dispatcher, Origin};
 use crate::deliver::retry::Failure;
 use crate::deliver::{Outlet, Payload, RuleName};
-use crate::envelope::{Batch, Envelope, Position};
+use crate::envelope::{Batch, DeliveryId};
 use crate::event::{Scanner, Tree, decode};
 use crate::matcher::Scratch;
 use crate::metrics::{Latency, Metrics, labels};
@@ -68,18 +68,34 @@ pub struct Worker {
     scratch: Scratch,
     bump: Bump,
     matched: Vec<u32>,
+    steps: Vec<Step>,
+    /// Per bus: events of this batch that matched, and that did not.
+    tally: Vec<(u64, u64)>,
 }
 
 /// An event on a bus, on its way through chained buses.
 struct Step {
     bus: BusId,
-    payload: Payload,
+    /// What stands for the record; `None` where the record is the event.
+    payload: Option<Payload>,
     hops: usize,
+}
+
+impl Step {
+    fn bytes<'a>(&'a self, origin: Origin<'a>) -> &'a [u8] {
+        match &self.payload {
+            Some(payload) => payload,
+            None => &origin.batch.bytes[origin.envelope.payload.clone()],
+        }
+    }
+
+    fn payload(&self, origin: Origin<'_>) -> Payload {
+        self.payload.clone().unwrap_or_else(|| origin.payload())
+    }
 }
 
 /// What the events of a batch share while they are routed.
 struct Batched<'a> {
-    batch: &'a Batch,
     route: &'a Route,
     ingestion_time: OnceCell<String>,
 }
@@ -106,6 +122,8 @@ impl Worker {
             scratch: Scratch::default(),
             bump: Bump::new(),
             matched: Vec::new(),
+            steps: Vec::new(),
+            tally: Vec::new(),
         }
     }
 
@@ -130,21 +148,13 @@ impl Worker {
     }
 
     fn batch(&mut self, route: &Route, batch: &Batch) {
-        let batched = Batched { batch, route, ingestion_time: OnceCell::new() };
+        let batched = Batched { route, ingestion_time: OnceCell::new() };
+        self.tally.clear();
+        self.tally.resize(route.buses.len(), (0, 0));
         for envelope in &batch.envelopes {
-            let key = envelope.key.clone().map(|key| Payload::Shared(Arc::clone(&batch.bytes), key));
-            let run = &batch.runs[envelope.run];
-            let position =
-                Position { topic: Arc::clone(&run.topic), partition: run.partition, offset: envelope.offset };
-            let origin = Origin {
-                source: &batch.source.name,
-                arrival: &batch.source.bus,
-                position: &position,
-                read_at: batch.read_at,
-                key: key.as_ref(),
-            };
+            let origin = Origin { batch, envelope };
             // A panic is a bug of ours; the event is kept and the process goes on.
-            let routed = catch_unwind(AssertUnwindSafe(|| self.event(&batched, envelope, &origin)));
+            let routed = catch_unwind(AssertUnwindSafe(|| self.event(&batched, origin)));
             let failure = match routed {
                 Ok(Ok(())) => continue,
                 Ok(Err(failure)) => failure,
@@ -153,66 +163,72 @@ impl Worker {
                     Failure::permanent("INTERNAL_ERROR", "routing this event failed inside Sluice; please report it")
                 }
             };
-            self.invalid(&batched, envelope, &origin, failure);
+            self.invalid(&batched, origin, failure);
+        }
+        // Counters are shared among workers: once a batch, not once an event.
+        for ((hits, misses, _), (matched, unmatched)) in route.buses.iter().zip(&self.tally) {
+            hits.inc_by(*matched);
+            misses.inc_by(*unmatched);
         }
     }
 
     /// What the source wants done with a record that is no valid event.
-    fn invalid(&mut self, batched: &Batched<'_>, envelope: &Envelope, origin: &Origin<'_>, failure: Failure) {
-        let (batch, families) = (batched.batch, &self.metrics.families);
-        let source = labels([("source", &batch.source.name), ("reason", failure.code)]);
-        families.source_rejected.get_or_create(&source).inc();
-        let pending = batch.runs[envelope.run].receipt.pending();
-        match batch.source.on_invalid {
+    fn invalid(&mut self, batched: &Batched<'_>, origin: Origin<'_>, failure: Failure) {
+        let (source, families) = (&origin.batch.source, &self.metrics.families);
+        families.source_rejected.get_or_create(&labels([("source", &source.name), ("reason", failure.code)])).inc();
+        match source.on_invalid {
             OnInvalid::DeadLetter => {
-                let payload = Payload::Shared(Arc::clone(&batch.bytes), envelope.payload.clone());
-                let queue = batch.source.dead_letter.as_deref();
-                families.dlq_events.get_or_create(&labels([("target", origin.source), ("reason", failure.code)])).inc();
-                batched.route.dispatcher.reject(origin, queue, None, payload, failure, pending);
+                families.dlq_events.get_or_create(&labels([("target", &source.name), ("reason", failure.code)])).inc();
+                let queue = source.dead_letter.as_deref();
+                batched.route.dispatcher.reject(origin, queue, None, origin.payload(), failure);
             }
             OnInvalid::Drop => {
                 families.dropped_events.get_or_create(&labels([("stage", "decode"), ("reason", failure.code)])).inc();
-                pending.settle();
             }
-            // Pending stays open: the record is read again after the restart.
-            OnInvalid::Fail => drop(self.fatal.try_send(format!(
-                "source {}: invalid event at {}: {} (on_invalid: fail)",
-                batch.source.name, origin.position, failure.message
-            ))),
+            OnInvalid::Fail => {
+                // Never settled: the record is read again after the restart (I2).
+                drop(origin.pending());
+                let (position, why) = (origin.position(), failure.message);
+                let message = format!("source {}: invalid event at {position}: {why} (on_invalid: fail)", source.name);
+                // The process stops for the first reason; later ones find the channel full.
+                self.fatal.try_send(message).unwrap_or_default();
+            }
         }
     }
 
-    fn event(&mut self, batched: &Batched<'_>, envelope: &Envelope, origin: &Origin<'_>) -> Result<(), Failure> {
-        let (batch, route) = (batched.batch, batched.route);
-        let limit = batch.source.event_bytes;
-        if envelope.payload.len() > limit {
-            let message = format!("the record has {} bytes, limits.event_bytes is {limit}", envelope.payload.len());
+    fn event(&mut self, batched: &Batched<'_>, origin: Origin<'_>) -> Result<(), Failure> {
+        let (source, route) = (&origin.batch.source, batched.route);
+        let (len, limit) = (origin.envelope.payload.len(), source.event_bytes);
+        if len > limit {
+            let message = format!("the record has {len} bytes, limits.event_bytes is {limit}");
             return Err(Failure::permanent("INVALID_EVENT", message));
         }
-        let Some(bus) = route.plan.bus(&batch.source.bus) else {
-            return Err(Failure::permanent("NO_RESOURCE", format!("bus {} does not exist", batch.source.bus)));
+        let Some(bus) = route.plan.bus(&source.bus) else {
+            return Err(Failure::permanent("NO_RESOURCE", format!("bus {} does not exist", source.bus)));
         };
-        let payload = framed(batch, envelope, origin)?;
-        let mut steps = vec![Step { bus, payload, hops: 0 }];
+        let payload = framed(origin)?;
+        let mut steps = std::mem::take(&mut self.steps);
+        steps.clear();
+        steps.push(Step { bus, payload, hops: 0 });
+        let mut outcome = Ok(());
         while let Some(step) = steps.pop() {
-            let outcome = self.step(batched, envelope, origin, &step, &mut steps);
-            if let Err(failure) = outcome {
+            if let Err(failure) = self.step(batched, origin, &step, &mut steps) {
                 if step.hops == 0 {
-                    return Err(failure);
+                    outcome = Err(failure);
+                } else {
+                    route.dispatcher.reject(origin, None, None, step.payload(origin), failure);
                 }
-                let pending = batch.runs[envelope.run].receipt.pending();
-                route.dispatcher.reject(origin, None, None, step.payload, failure, pending);
             }
         }
-        Ok(())
+        self.steps = steps;
+        outcome
     }
 
     /// One event on one bus. Buses as targets come back as further steps, under the same receipt.
     fn step(
         &mut self,
         batched: &Batched<'_>,
-        envelope: &Envelope,
-        origin: &Origin<'_>,
+        origin: Origin<'_>,
         step: &Step,
         steps: &mut Vec<Step>,
     ) -> Result<(), Failure> {
@@ -222,22 +238,18 @@ impl Worker {
         let mut matched = std::mem::take(&mut self.matched);
         matched.clear();
         {
-            let fields = decode(&step.payload, bus.matcher.paths(), &mut self.scanner, &self.bump)
+            let fields = decode(step.bytes(origin), bus.matcher.paths(), &mut self.scanner, &self.bump)
                 .map_err(|fault| Failure::permanent("INVALID_EVENT", format!("the event is not valid: {fault}")))?;
             matched.extend_from_slice(bus.matcher.matches(&fields, &mut self.scratch));
         }
-        let (hits, misses, _) = &route.buses[step.bus.0 as usize];
-        if matched.is_empty() {
-            misses.inc()
-        } else {
-            hits.inc()
-        };
+        let (hits, misses) = &mut self.tally[step.bus.0 as usize];
+        *(if matched.is_empty() { misses } else { hits }) += 1;
         for &number in &matched {
             route.rules[step.bus.0 as usize][number as usize].inc();
             let rule = &bus.rules[number as usize];
             if !rule.shadow {
-                for (nth, target) in rule.targets.iter().enumerate() {
-                    self.target(batched, envelope, origin, step, bus, rule, (nth, target), steps);
+                for target in rule.targets.iter().enumerate() {
+                    self.target(batched, origin, step, (bus, rule), target, steps);
                 }
             }
         }
@@ -245,59 +257,42 @@ impl Worker {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the innermost of four loops over one batch")]
     fn target(
         &mut self,
         batched: &Batched<'_>,
-        envelope: &Envelope,
-        origin: &Origin<'_>,
+        origin: Origin<'_>,
         step: &Step,
-        bus: &BusPlan,
-        rule: &RulePlan,
+        (bus, rule): (&BusPlan, &RulePlan),
         (nth, target): (usize, &PlannedTarget),
         steps: &mut Vec<Step>,
     ) {
-        let (batch, route) = (batched.batch, batched.route);
-        let receipt = &batch.runs[envelope.run].receipt;
-        let name = || RuleName { name: Arc::clone(&rule.name), arn: Arc::clone(&rule.arn) };
-        let payload = match self.render(batched, rule, &target.input, &step.payload) {
+        let dispatcher = &batched.route.dispatcher;
+        let name = RuleName { name: Arc::clone(&rule.name), arn: Arc::clone(&rule.arn) };
+        let payload = match self.render(batched, rule, &target.input, step.payload(origin)) {
             Ok(payload) => payload,
             Err(failure) => {
-                let queue = route.plan.targets[target.target.0 as usize].dead_letter.as_deref();
-                self.metrics
-                    .families
-                    .dlq_events
-                    .get_or_create(&labels([
-                        ("target", &route.plan.targets[target.target.0 as usize].name),
-                        ("reason", failure.code),
-                    ]))
-                    .inc();
-                let payload = step.payload.clone();
-                return route.dispatcher.reject(origin, queue, Some(name()), payload, failure, receipt.pending());
+                let declared = &batched.route.plan.targets[target.target.0 as usize];
+                let own = labels([("target", &declared.name), ("reason", failure.code)]);
+                self.metrics.families.dlq_events.get_or_create(&own).inc();
+                let queue = declared.dead_letter.as_deref();
+                return dispatcher.reject(origin, queue, Some(name), step.payload(origin), failure);
             }
         };
         if let Some(next) = target.bus {
             if step.hops + 1 > MAX_HOPS {
                 let failure = Failure::permanent("INTERNAL_ERROR", format!("more than {MAX_HOPS} bus-to-bus hops"));
-                return route.dispatcher.reject(origin, None, Some(name()), payload, failure, receipt.pending());
+                return dispatcher.reject(origin, None, Some(name), payload, failure);
             }
-            let payload = if is_event(&payload) { payload } else { step.payload.clone() };
+            // A form that yields no event does not change what is forwarded.
+            let event = target.input == Input::Event || is_event(&payload);
+            let payload = if event { Some(payload) } else { step.payload.clone() };
             steps.push(Step { bus: next, payload, hops: step.hops + 1 });
             return;
         }
-        let Some(outlet) = route.dispatcher.outlet(target.target) else { return };
-        let key = self.key(batched, target.target, origin, &step.payload);
-        let delivery = route.dispatcher.delivery(
-            origin,
-            &bus.name,
-            name(),
-            (target.target, nth),
-            outlet,
-            payload,
-            key,
-            receipt.pending(),
-        );
-        Outlet::submit(delivery);
+        let Some(outlet) = dispatcher.outlet(target.target) else { return };
+        let key = self.key(batched, target.target, origin, step);
+        let to = (target.target, nth);
+        Outlet::submit(dispatcher.delivery(origin, &bus.name, name, to, outlet, (key, payload)));
     }
 
     fn render(
@@ -305,28 +300,28 @@ impl Worker {
         batched: &Batched<'_>,
         rule: &RulePlan,
         input: &Input,
-        event: &Payload,
+        event: Payload,
     ) -> Result<Payload, Failure> {
         if *input == Input::Event {
-            return Ok(event.clone());
+            return Ok(event);
         }
         let ingestion_time = batched.ingestion_time.get_or_init(|| time::iso_millis(time::wall_millis()));
         let context = Context { rule_name: &rule.name, rule_arn: &rule.arn, ingestion_time };
-        match input.render(event, &context, &mut self.scanner) {
+        match input.render(&event, &context, &mut self.scanner) {
             Ok(rendered) => Ok(Payload::Own(rendered.into())),
             Err(error) => Err(Failure::permanent("INVALID_JSON", error.to_string())),
         }
     }
 
     /// The key of a record for a topic.
-    fn key(&mut self, batched: &Batched<'_>, target: TargetId, origin: &Origin<'_>, event: &[u8]) -> Option<Payload> {
+    fn key(&mut self, batched: &Batched<'_>, target: TargetId, origin: Origin<'_>, step: &Step) -> Option<Payload> {
         let TargetKind::Kafka(kafka) = &batched.route.plan.targets[target.0 as usize].kind else { return None };
         match &kafka.key {
-            KafkaKey::Source => origin.key.cloned(),
+            KafkaKey::Source => origin.key(),
             KafkaKey::None => None,
             KafkaKey::Path(path) => {
                 let bump = Bump::new();
-                let tree = Tree::parse_with(event, &mut self.scanner, &bump).ok()?;
+                let tree = Tree::parse_with(step.bytes(origin), &mut self.scanner, &bump).ok()?;
                 let text = path.select(tree.root()).text()?;
                 Some(Payload::Own(text.into_bytes().into()))
             }
@@ -334,24 +329,24 @@ impl Worker {
     }
 }
 
-/// The event of a record, as its source frames it.
-fn framed(batch: &Batch, envelope: &Envelope, origin: &Origin<'_>) -> Result<Payload, Failure> {
-    let shared = Payload::Shared(Arc::clone(&batch.bytes), envelope.payload.clone());
-    if batch.source.framing == Framing::EventBridge {
-        return Ok(shared);
+/// The event of a record that is none by itself; `None` where the record is the event.
+fn framed(origin: Origin<'_>) -> Result<Option<Payload>, Failure> {
+    let source = &origin.batch.source;
+    if source.framing == Framing::EventBridge {
+        return Ok(None);
     }
-    let id = crate::envelope::DeliveryId::new(origin.position, origin.arrival, "", "", "", 0);
+    let id = DeliveryId::new(&origin.position(), origin.arrival(), "", "", "", 0);
     let record = Record {
-        payload: &shared,
-        headers: &envelope.headers,
+        payload: &origin.payload(),
+        headers: &origin.envelope.headers,
         id: &uuid::Builder::from_random_bytes(id.0.to_be_bytes()).into_uuid().to_string(),
-        time: &time::iso_seconds(envelope.time_millis),
-        account: &batch.source.identity.account,
-        region: &batch.source.identity.region,
+        time: &time::iso_seconds(origin.envelope.time_millis),
+        account: &source.identity.account,
+        region: &source.identity.region,
     };
-    match batch.source.framing.event(&record) {
-        Ok(Cow::Borrowed(_)) => Ok(shared),
-        Ok(Cow::Owned(event)) => Ok(Payload::Own(event.into())),
+    match source.framing.event(&record) {
+        Ok(Cow::Borrowed(_)) => Ok(None),
+        Ok(Cow::Owned(event)) => Ok(Some(Payload::Own(event.into()))),
         Err(error) => Err(Failure::permanent("INVALID_EVENT", error.to_string())),
     }
 }

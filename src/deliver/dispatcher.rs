@@ -1,15 +1,15 @@
 //! The outlets of one plan, and how deliveries find theirs.
 
+use super::dead_letter::Letter;
 use super::kafka::Producers;
 use super::log::{LineSink, Writer};
 use super::retry::Failure;
 use super::{Delivery, Outlet, Payload, RuleName, Sink, Timer};
 use crate::ack::Pending;
 use crate::catalog::{RetryPolicy, Target, TargetKind};
-use crate::envelope::{DeliveryId, Position};
+use crate::envelope::{Batch, DeliveryId, Envelope, Position};
 use crate::metrics::Metrics;
 use crate::plan::{Plan, TargetId};
-use crate::time;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -118,18 +118,42 @@ pub struct Dispatcher {
     named: HashMap<String, Arc<Outlet>>,
 }
 
-/// What all deliveries of one event share.
+/// Where an event came from: what all its deliveries share, made only when there is one.
+#[derive(Clone, Copy)]
 pub struct Origin<'a> {
-    /// The source's name.
-    pub source: &'a Arc<str>,
+    /// The batch that it was read in.
+    pub batch: &'a Batch,
+    /// Its record.
+    pub envelope: &'a Envelope,
+}
+
+impl Origin<'_> {
     /// The bus that the event arrived on.
-    pub arrival: &'a Arc<str>,
+    pub fn arrival(&self) -> &Arc<str> {
+        &self.batch.source.bus
+    }
+
     /// Where its record stood.
-    pub position: &'a Position,
-    /// When it was read.
-    pub read_at: Instant,
+    pub fn position(&self) -> Position {
+        let run = &self.batch.runs[self.envelope.run];
+        Position { topic: Arc::clone(&run.topic), partition: run.partition, offset: self.envelope.offset }
+    }
+
+    /// The record's bytes.
+    pub fn payload(&self) -> Payload {
+        Payload::Shared(Arc::clone(&self.batch.bytes), self.envelope.payload.clone())
+    }
+
     /// The record's key.
-    pub key: Option<&'a Payload>,
+    pub fn key(&self) -> Option<Payload> {
+        let key = self.envelope.key.clone()?;
+        Some(Payload::Shared(Arc::clone(&self.batch.bytes), key))
+    }
+
+    /// One more delivery that must settle before the record does.
+    pub fn pending(&self) -> Pending {
+        self.batch.runs[self.envelope.run].receipt.pending()
+    }
 }
 
 impl Dispatcher {
@@ -144,69 +168,64 @@ impl Dispatcher {
     }
 
     /// A delivery for the `nth` target of a rule on `bus`, ready to submit.
-    #[expect(clippy::too_many_arguments, reason = "a delivery is made of exactly these")]
     pub fn delivery(
         &self,
-        origin: &Origin<'_>,
+        origin: Origin<'_>,
         bus: &Arc<str>,
         rule: RuleName,
         (target, nth): (TargetId, usize),
         outlet: &Arc<Outlet>,
-        payload: Payload,
-        key: Option<Payload>,
-        pending: Pending,
+        (key, payload): (Option<Payload>, Payload),
     ) -> Delivery {
         let fallback = self.fallbacks[target.0 as usize].clone().or_else(|| self.queues.get(bus).cloned());
-        let id = DeliveryId::new(origin.position, origin.arrival, bus, &rule.name, &outlet.name, nth);
+        let position = origin.position();
         Delivery {
-            id,
+            id: DeliveryId::new(&position, origin.arrival(), bus, &rule.name, &outlet.name, nth),
             outlet: Arc::clone(outlet),
             fallback,
             payload,
             key,
             bus: Arc::clone(bus),
             rule: Some(rule),
-            source: Arc::clone(origin.source),
-            position: origin.position.clone(),
-            read_at: origin.read_at,
-            attempt_at: time::now(),
+            source: Arc::clone(&origin.batch.source.name),
+            position,
+            read_at: origin.batch.read_at,
+            attempt_at: origin.batch.read_at,
             failed: 0,
             letter: None,
-            pending,
+            pending: origin.pending(),
         }
     }
 
     /// Keeps what cannot be routed: in the queue named `queue`, else in the default one of the bus it arrived on.
     pub fn reject(
         &self,
-        origin: &Origin<'_>,
+        origin: Origin<'_>,
         queue: Option<&str>,
         rule: Option<RuleName>,
         payload: Payload,
         failure: Failure,
-        pending: Pending,
     ) {
         let named = queue.and_then(|name| self.named.get(name));
-        let Some(outlet) = named.or_else(|| self.queues.get(origin.arrival)) else { return };
+        let Some(outlet) = named.or_else(|| self.queues.get(origin.arrival())) else { return };
         let rule_name = rule.as_ref().map_or("", |rule| &rule.name);
-        let id = DeliveryId::new(origin.position, origin.arrival, origin.arrival, rule_name, &outlet.name, usize::MAX);
-        let letter =
-            super::dead_letter::Letter { target: Arc::clone(origin.source), failure, exhausted: None, retries: 0 };
+        let (position, arrival, source) = (origin.position(), origin.arrival(), &origin.batch.source.name);
+        let letter = Letter { target: Arc::clone(source), failure, exhausted: None, retries: 0 };
         Outlet::submit(Delivery {
-            id,
+            id: DeliveryId::new(&position, arrival, arrival, rule_name, &outlet.name, usize::MAX),
             outlet: Arc::clone(outlet),
             fallback: None,
             payload,
-            key: origin.key.cloned(),
-            bus: Arc::clone(origin.arrival),
+            key: origin.key(),
+            bus: Arc::clone(arrival),
             rule,
-            source: Arc::clone(origin.source),
-            position: origin.position.clone(),
-            read_at: origin.read_at,
-            attempt_at: time::now(),
+            source: Arc::clone(source),
+            position,
+            read_at: origin.batch.read_at,
+            attempt_at: origin.batch.read_at,
             failed: 0,
             letter: Some(Box::new(letter)),
-            pending,
+            pending: origin.pending(),
         });
     }
 }

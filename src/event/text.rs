@@ -133,7 +133,6 @@ pub fn cmp_utf16(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
 /// Appends `text` as the inside of a JSON string. Bytes that are no UTF-8 become escapes where they are lone
 /// surrogates and U+FFFD elsewhere.
 pub fn escape_json(text: &[u8], out: &mut Vec<u8>) {
-    use std::io::Write;
     for (c, bytes) in chars(text) {
         match c {
             Some('"') => out.extend_from_slice(b"\\\""),
@@ -141,12 +140,11 @@ pub fn escape_json(text: &[u8], out: &mut Vec<u8>) {
             Some('\n') => out.extend_from_slice(b"\\n"),
             Some('\r') => out.extend_from_slice(b"\\r"),
             Some('\t') => out.extend_from_slice(b"\\t"),
-            // Writing to a Vec cannot fail.
-            Some(c) if (c as u32) < 0x20 => drop(write!(out, "\\u{:04x}", c as u32)),
+            Some(c) if (c as u32) < 0x20 => out.extend_from_slice(format!("\\u{:04x}", c as u32).as_bytes()),
             Some(_) => out.extend_from_slice(bytes),
             None if bytes.len() == 3 && bytes[0] == 0xED => {
                 let code = 0xD000 | u32::from(bytes[1] & 0x3F) << 6 | u32::from(bytes[2] & 0x3F);
-                drop(write!(out, "\\u{code:04x}"));
+                out.extend_from_slice(format!("\\u{code:04x}").as_bytes());
             }
             None => out.extend_from_slice("\u{FFFD}".as_bytes()),
         }

@@ -84,7 +84,8 @@ pub fn counts_agree(kafka: &Kafka) {
         let mut expected: Vec<String> = cities.iter().filter(|city| naive(city)).map(Value::to_string).collect();
         let detail = |line: &String| serde_json::from_str::<Value>(line).expect("an event")["detail"].to_string();
         let mut found: Vec<String> = sluice.lines(&format!("logs/cities/{rule}")).iter().map(detail).collect();
-        (expected.sort(), found.sort());
+        expected.sort();
+        found.sort();
         assert!(expected == found, "rule {rule}: {} expected, {} found", expected.len(), found.len());
         total += found.len();
     }

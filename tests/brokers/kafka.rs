@@ -22,6 +22,9 @@ pub struct Kafka {
     pub sasl_servers: String,
 }
 
+/// A topic's name, partitions and settings.
+pub type Topic<'a> = (&'a str, i32, &'a [(&'a str, &'a str)]);
+
 /// A record as read back.
 pub struct Record {
     pub partition: i32,
@@ -80,7 +83,7 @@ impl Kafka {
     }
 
     /// Creates topics, with settings.
-    pub fn topics(&self, topics: &[(&str, i32, &[(&str, &str)])]) {
+    pub fn topics(&self, topics: &[Topic<'_>]) {
         let admin: AdminClient<DefaultClientContext> = self.config().create().expect("a client");
         let new: Vec<NewTopic> = topics
             .iter()

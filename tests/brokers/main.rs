@@ -2,12 +2,15 @@
 //!
 //! `cargo test --test brokers -- NAME` runs the scenarios whose names contain NAME. Each ends in one JSON line.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+#[path = "../readme/blocks.rs"]
+mod blocks;
 mod cities;
 mod kafka;
 mod model;
 mod process;
+mod quickstart;
 mod stream;
 mod trouble;
 
@@ -19,6 +22,7 @@ type Scenario = (&'static str, fn(&kafka::Kafka));
 const SCENARIOS: &[Scenario] = &[
     ("stream_100k_through_200_rules", stream::all_arrives),
     ("crash_twice_in_mid_stream", stream::nothing_is_lost_in_a_crash),
+    ("readme_quickstart", quickstart::as_written),
     ("public_data_set", cities::counts_agree),
     ("topics_that_do_not_exist", trouble::unknown_topics),
     ("broker_that_is_not_there", trouble::no_broker),

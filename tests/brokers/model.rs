@@ -15,11 +15,11 @@ pub fn shape(id: u64) -> u64 {
 }
 
 fn has_code(id: u64) -> bool {
-    shape(id) % 2 == 0
+    shape(id).is_multiple_of(2)
 }
 
 fn has_value(id: u64) -> bool {
-    shape(id) % 3 != 0
+    !shape(id).is_multiple_of(3)
 }
 
 fn has_path(id: u64) -> bool {

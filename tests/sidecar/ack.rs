@@ -96,7 +96,7 @@ proptest! {
                     let committable = tracker.committable();
                     for (p, open) in open.iter_mut().enumerate() {
                         let gapless = open.iter().take_while(|(_, _, settled)| *settled).count();
-                        let want = open.drain(..gapless).last().map(|(_, end, _)| end);
+                        let want = open.drain(..gapless).next_back().map(|(_, end, _)| end);
                         let got = committable.iter().find(|(n, _)| *n as usize == p).map(|(_, offset)| *offset);
                         prop_assert_eq!(got, want);
                     }

@@ -28,6 +28,7 @@ fn check(text: &str, code: &str, place: (usize, usize), path: &str, parts: &[&st
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "rows")]
 fn every_fault_has_a_place_and_a_remedy() {
     check("rulez: {}", "E0103", (2, 1), "rulez", &["unknown key `rulez`", "did you mean `rules`?"]);
     check(

@@ -1,6 +1,6 @@
 //! The process without brokers: configuration, command line, pipes, reload, health, and the delivery core.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod ack;
 mod command;
