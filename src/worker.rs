@@ -292,7 +292,9 @@ impl Worker {
         let Some(outlet) = dispatcher.outlet(target.target) else { return };
         let key = self.key(batched, target.target, origin, step);
         let to = (target.target, nth);
-        Outlet::submit(dispatcher.delivery(origin, &bus.name, name, to, outlet, (key, payload)));
+        if let Some(delivery) = dispatcher.delivery(origin, &bus.name, name, to, outlet, (key, payload)) {
+            Outlet::submit(delivery);
+        }
     }
 
     fn render(

@@ -69,10 +69,10 @@ impl Outlets {
         let queue_of = |target: &Target| {
             target.dead_letter.as_ref().and_then(|name| self.open.get(name)).map(|(_, outlet)| Arc::clone(outlet))
         };
-        let fallbacks = plan.targets.iter().map(queue_of).collect();
+        let own_queues = plan.targets.iter().map(queue_of).collect();
         let queues = plan.buses.iter().map(|bus| (Arc::clone(&bus.name), self.default_queue(&bus.name))).collect();
         let named = self.open.iter().map(|(name, (_, outlet))| (name.clone(), Arc::clone(outlet))).collect();
-        Ok(Dispatcher { outlets, fallbacks, queues, named })
+        Ok(Dispatcher { outlets, own_queues, queues, named })
     }
 
     /// Waits until producers have sent what they hold, up to `deadline`.
@@ -113,7 +113,9 @@ pub fn group_folder(data_dir: &Path, group: &str) -> PathBuf {
 /// The outlets of one plan; immutable.
 pub struct Dispatcher {
     outlets: Vec<Option<Arc<Outlet>>>,
-    fallbacks: Vec<Option<Arc<Outlet>>>,
+    /// Per target: its own dead-letter queue.
+    own_queues: Vec<Option<Arc<Outlet>>>,
+    /// Per bus: the default queue.
     queues: HashMap<Arc<str>, Arc<Outlet>>,
     named: HashMap<String, Arc<Outlet>>,
 }
@@ -159,7 +161,7 @@ impl Origin<'_> {
 impl Dispatcher {
     /// The dispatcher of the empty plan.
     pub fn empty() -> Self {
-        Self { outlets: Vec::new(), fallbacks: Vec::new(), queues: HashMap::new(), named: HashMap::new() }
+        Self { outlets: Vec::new(), own_queues: Vec::new(), queues: HashMap::new(), named: HashMap::new() }
     }
 
     /// The outlet of a target; `None` where the target is a bus.
@@ -167,7 +169,7 @@ impl Dispatcher {
         self.outlets[target.0 as usize].as_ref()
     }
 
-    /// A delivery for the `nth` target of a rule on `bus`, ready to submit.
+    /// A delivery for the `nth` target of a rule on `bus`, ready to submit. `None` where the bus is not of this plan.
     pub fn delivery(
         &self,
         origin: Origin<'_>,
@@ -176,13 +178,14 @@ impl Dispatcher {
         (target, nth): (TargetId, usize),
         outlet: &Arc<Outlet>,
         (key, payload): (Option<Payload>, Payload),
-    ) -> Delivery {
-        let fallback = self.fallbacks[target.0 as usize].clone().or_else(|| self.queues.get(bus).cloned());
+    ) -> Option<Delivery> {
+        let last_resort = Arc::clone(self.queues.get(bus)?);
         let position = origin.position();
-        Delivery {
+        Some(Delivery {
             id: DeliveryId::new(&position, origin.arrival(), bus, &rule.name, &outlet.name, nth),
             outlet: Arc::clone(outlet),
-            fallback,
+            queue: self.own_queues[target.0 as usize].clone(),
+            last_resort,
             payload,
             key,
             bus: Arc::clone(bus),
@@ -194,7 +197,7 @@ impl Dispatcher {
             failed: 0,
             letter: None,
             pending: origin.pending(),
-        }
+        })
     }
 
     /// Keeps what cannot be routed: in the queue named `queue`, else in the default one of the bus it arrived on.
@@ -206,15 +209,19 @@ impl Dispatcher {
         payload: Payload,
         failure: Failure,
     ) {
-        let named = queue.and_then(|name| self.named.get(name));
-        let Some(outlet) = named.or_else(|| self.queues.get(origin.arrival())) else { return };
+        let Some(last_resort) = self.queues.get(origin.arrival()) else {
+            // A plan without the bus cannot keep the event; unsettled, it is read again (I2).
+            return drop(origin.pending());
+        };
+        let outlet = queue.and_then(|name| self.named.get(name)).unwrap_or(last_resort);
         let rule_name = rule.as_ref().map_or("", |rule| &rule.name);
         let (position, arrival, source) = (origin.position(), origin.arrival(), &origin.batch.source.name);
         let letter = Letter { target: Arc::clone(source), failure, exhausted: None, retries: 0 };
         Outlet::submit(Delivery {
             id: DeliveryId::new(&position, arrival, arrival, rule_name, &outlet.name, usize::MAX),
             outlet: Arc::clone(outlet),
-            fallback: None,
+            queue: None,
+            last_resort: Arc::clone(last_resort),
             payload,
             key: origin.key(),
             bus: Arc::clone(arrival),

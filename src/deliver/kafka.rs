@@ -127,6 +127,8 @@ impl Producer {
             ("queue.buffering.max.kbytes", "16384"),
             ("queue.buffering.max.messages", "100000"),
             ("message.timeout.ms", "30000"),
+            // The topic's own limit decides, not the client's.
+            ("message.max.bytes", "100000000"),
             ("socket.nagle.disable", "true"),
         ];
         for (name, value) in defaults {

@@ -21,10 +21,10 @@ use crate::metrics::{Latency, Metrics, labels};
 use crate::time;
 use dead_letter::Letter;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
-use retry::{Failure, Next};
+use retry::{Class, Failure, Next};
 use std::ops::{Deref, Range};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes of an event: shared with its batch, or its own.
 #[derive(Clone)]
@@ -70,8 +70,10 @@ pub struct Delivery {
     pub id: DeliveryId,
     /// What runs the target.
     pub outlet: Arc<Outlet>,
-    /// What takes the event if this target does not. `None` for a dead letter: it has nowhere else to go.
-    pub fallback: Option<Arc<Outlet>>,
+    /// The target's own dead-letter queue, if it has one.
+    pub queue: Option<Arc<Outlet>>,
+    /// The bus's default queue: what takes the event when nothing else does.
+    pub last_resort: Arc<Outlet>,
     /// What the target receives.
     pub payload: Payload,
     /// The record key to produce with.
@@ -188,13 +190,18 @@ impl Delivery {
             Err(failure) => failure,
         };
         self.failed += 1;
-        let policy = match self.letter {
-            // A dead letter is tried until it is kept.
-            Some(_) => RetryPolicy { max_attempts: u32::MAX, max_age: std::time::Duration::MAX, ..outlet.retry },
-            None => outlet.retry,
+        let (policy, class) = match self.letter {
+            // A dead letter that its queue can never take goes to the bus's own.
+            Some(_) if failure.class == Class::Permanent && !Arc::ptr_eq(&outlet, &self.last_resort) => {
+                retry::report(&outlet.name, &failure);
+                self.outlet = Arc::clone(&self.last_resort);
+                return Outlet::submit(self);
+            }
+            // Otherwise it is tried until it is kept.
+            Some(_) => (RetryPolicy { max_attempts: u32::MAX, max_age: Duration::MAX, ..outlet.retry }, Class::Retry),
+            None => (outlet.retry, failure.class),
         };
         let age = now.duration_since(self.read_at);
-        let class = if self.letter.is_some() { retry::Class::Retry } else { failure.class };
         match retry::next(&policy, self.failed - 1, age, class, retry::jitter(self.id, self.failed)) {
             Next::Again(delay) => self.wait(&outlet, &failure, now + delay),
             Next::DeadLetter(exhausted) => {
@@ -211,7 +218,7 @@ impl Delivery {
         }
         let reason = labels([("target", &outlet.name), ("reason", failure.code)]);
         families.target_retries.get_or_create(&reason).inc();
-        crate::deliver::retry::report(&outlet.name, failure);
+        retry::report(&outlet.name, failure);
         self.payload.detach();
         if let Some(key) = &mut self.key {
             key.detach();
@@ -221,11 +228,11 @@ impl Delivery {
 
     /// Sends the event to the dead-letter queue, with its cause.
     pub fn bury(mut self, failure: Failure, exhausted: Option<retry::Exhausted>) {
-        let Some(queue) = self.fallback.take() else { return };
+        let queue = self.queue.take().unwrap_or_else(|| Arc::clone(&self.last_resort));
         let families = &self.outlet.metrics.metrics.families;
         let from = labels([("target", &self.outlet.name), ("reason", failure.code)]);
         families.dlq_events.get_or_create(&from).inc();
-        crate::deliver::retry::report(&self.outlet.name, &failure);
+        retry::report(&self.outlet.name, &failure);
         self.letter = Some(Box::new(Letter {
             target: Arc::clone(&self.outlet.name),
             failure,

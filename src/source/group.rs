@@ -149,7 +149,8 @@ impl GroupContext {
         }
         group.paused.clear();
         drop(group);
-        if let Err(error) = consumer.assign(list) {
+        // What was paused in an earlier assignment must not stay so.
+        if let Err(error) = consumer.assign(list).and_then(|()| consumer.resume(list)) {
             tracing::error!(source = %self.source, "assignment failed: {error}");
         }
         self.metrics.health.set(&self.source, None);

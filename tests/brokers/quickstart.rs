@@ -17,7 +17,7 @@ pub fn as_written(kafka: &Kafka) {
             let command = command.replace("localhost:9092", &kafka.servers);
             if block.is("background") {
                 let child = blocks::shell(&format!("exec {command}"), folder.path(), &environment).spawn();
-                background.push(child.expect("a process"));
+                background.push(Guard(child.expect("a process")));
                 continue;
             }
             // The router works in the background: what is shown must come to be.
@@ -30,8 +30,14 @@ pub fn as_written(kafka: &Kafka) {
             }
         }
     }
-    for mut child in background {
-        child.kill().expect("a kill");
-        child.wait().expect("an end");
+}
+
+/// Kills the process when the quickstart is over, however it ends.
+struct Guard(std::process::Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }

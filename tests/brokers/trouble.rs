@@ -81,7 +81,7 @@ pub fn refused_credentials(kafka: &Kafka) {
 
 /// Broken JSON, wrong types, oversized records: raw in the dead-letter topic, with their cause; the rest flows on.
 pub fn poison(kafka: &Kafka) {
-    kafka.topics(&[("poison-in", 1, &[]), ("poison-out", 1, &[])]);
+    kafka.topics(&[("poison-in", 1, &[("max.message.bytes", "5000000")]), ("poison-out", 1, &[])]);
     let dead = format!("  dead: {{ kafka: {{ brokers: \"{}\", topic: poison-dlq }} }}\n", kafka.servers);
     let sluice = Sluice::new(&config(&kafka.servers, "poison", "    dead_letter: dead\n", "", &dead));
     let bad: [(&[u8], &str); 7] = [
@@ -100,6 +100,11 @@ pub fn poison(kafka: &Kafka) {
         sender.send("poison-in", None, "k", record, &[]);
     }
     sender.send("poison-in", None, "k", large.as_bytes(), &[]);
+    // Too large for the dead-letter topic as well: the default queue takes it.
+    // Nothing that compression makes small.
+    let huge: String =
+        (0..300_000u64).map(|n| format!("{:08x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32)).collect();
+    sender.send("poison-in", None, "k", huge.as_bytes(), &[]);
     sender.flush();
     let mut running = sluice.start(&[]);
     running.until("all offsets are committed", Duration::from_secs(30), |_| {
@@ -119,6 +124,9 @@ pub fn poison(kafka: &Kafka) {
     let last = letters.last().expect("a letter");
     assert_eq!(last.payload.len(), large.len());
     assert!(last.header("ERROR_MESSAGE").expect("a message").contains("limits.event_bytes is 262144"));
+    let kept = sluice.lines("dead-letters/default");
+    assert_eq!(kept.len(), 1);
+    assert!(kept[0].contains(&huge), "the whole record is kept");
 }
 
 /// A topic whose records are too small for our events is found at start; what an event outgrows is a dead letter.
