@@ -98,12 +98,6 @@ impl Pending {
     pub fn settle(self) {
         self.0.settle();
     }
-
-    /// Another delivery for the same event.
-    pub fn another(&self) -> Pending {
-        self.0.pending.fetch_add(1, Ordering::Relaxed);
-        Pending(Arc::clone(&self.0))
-    }
 }
 
 /// Which offsets of which partition are settled.
@@ -209,6 +203,14 @@ impl OffsetTracker {
     pub fn committable(&mut self) -> Vec<(u32, i64)> {
         let partitions = (0..).zip(&mut self.partitions);
         partitions.filter_map(|(number, track)| Some((number, track.committable.take()?))).collect()
+    }
+
+    /// Notes that a commit was refused, unless a later one is due or the partition has gone.
+    pub fn commit_again(&mut self, partition: u32, offset: i64) {
+        let track = &mut self.partitions[partition as usize];
+        if track.assigned {
+            track.committable = track.committable.max(Some(offset));
+        }
     }
 
     /// Whether nothing is open in any assigned partition.

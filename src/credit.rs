@@ -1,7 +1,7 @@
 //! How much a source may have in flight, in events and bytes (I7).
 //!
 //! A source takes credit with each batch and gets it back when the batch's receipts complete. It may overdraw by one
-//! batch; then it pauses until use falls to half.
+//! batch a lane; then it reads no more until there is some again.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -47,17 +47,8 @@ impl Credit {
 
     /// Whether the window is full: pause.
     pub fn exhausted(&self) -> bool {
-        self.beyond(1)
-    }
-
-    /// Whether more than half of the window is used: not yet time to resume.
-    pub fn busy(&self) -> bool {
-        self.beyond(2)
-    }
-
-    fn beyond(&self, part: i64) -> bool {
-        self.events() >= (i64::from(self.window.events) / part).max(1)
-            || self.bytes.load(Ordering::Relaxed) >= (signed(self.window.bytes) / part).max(1)
+        self.events() >= i64::from(self.window.events).max(1)
+            || self.bytes.load(Ordering::Relaxed) >= signed(self.window.bytes).max(1)
     }
 }
 

@@ -89,14 +89,28 @@ impl std::fmt::Display for Position {
     }
 }
 
+/// A way through chained buses, one step longer: by the `nth` target of a rule.
+pub fn way(before: u64, rule: &str, nth: usize) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(0x736c_7569_6365, before);
+    hasher.write(rule.as_bytes());
+    hasher.write_usize(nth);
+    hasher.finish128().h1.max(1)
+}
+
 /// 128 bits that name one delivery for good: a re-read record gives the same ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeliveryId(pub u128);
 
 impl DeliveryId {
     /// The id of a delivery of the record at `position`, arrived on `bus`, by `rule` of the bus `rule_bus`, to
-    /// `target`, its `nth` of this rule.
-    pub fn new(position: &Position, bus: &str, rule_bus: &str, rule: &str, target: &str, nth: usize) -> Self {
+    /// `target`, its `nth` of this rule. `way` tells apart several ways through chained buses; 0 is none.
+    pub fn new(
+        position: &Position,
+        bus: &str,
+        (rule_bus, rule): (&str, &str),
+        (target, nth): (&str, usize),
+        way: u64,
+    ) -> Self {
         let mut hasher = SipHasher13::new_with_keys(0x736c_7569_6365, 1);
         for part in [&position.topic, bus, rule_bus, rule, target] {
             hasher.write_usize(part.len());
@@ -105,6 +119,7 @@ impl DeliveryId {
         hasher.write_i32(position.partition);
         hasher.write_i64(position.offset);
         hasher.write_usize(nth);
+        hasher.write_u64(way);
         Self(hasher.finish128().as_u128())
     }
 }

@@ -89,7 +89,7 @@ pub fn watch(
     let folders: BTreeSet<PathBuf> = paths.iter().chain(files).map(folder).collect();
     let handler = |changed: Box<dyn Fn() + Send>| {
         move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access()) {
+            if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(|path| is_ours(path))) {
                 changed();
             }
         }
@@ -101,6 +101,13 @@ pub fn watch(
         let config = WatchConfig::default().with_poll_interval(Duration::from_secs(2)).with_compare_contents(true);
         PollWatcher::new(handler(Box::new(changed)), config).and_then(|watcher| add(Box::new(watcher), &folders))
     })
+}
+
+/// Whether a path can be configuration: log files and the like may lie in the same folder. A name with two dots in
+/// front is a ConfigMap's link.
+fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("..") || [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end))
 }
 
 fn add(mut watcher: Box<dyn Watcher + Send>, folders: &BTreeSet<PathBuf>) -> notify::Result<Watch> {

@@ -3,8 +3,8 @@
 use crate::catalog::{KafkaKey, OnInvalid, TargetKind};
 use crate::deliver::dispatcher::{Dispatcher, Origin};
 use crate::deliver::retry::Failure;
-use crate::deliver::{Outlet, Payload, RuleName};
-use crate::envelope::{Batch, DeliveryId};
+use crate::deliver::{Payload, RuleName};
+use crate::envelope::{self, Batch, DeliveryId};
 use crate::event::{Scanner, Tree, decode};
 use crate::matcher::Scratch;
 use crate::metrics::{Latency, Metrics, labels};
@@ -79,6 +79,7 @@ struct Step {
     /// What stands for the record; `None` where the record is the event.
     payload: Option<Payload>,
     hops: usize,
+    way: u64,
 }
 
 impl Step {
@@ -152,7 +153,7 @@ impl Worker {
         self.tally.clear();
         self.tally.resize(route.buses.len(), (0, 0));
         for envelope in &batch.envelopes {
-            let origin = Origin { batch, envelope };
+            let origin = Origin { batch, envelope, way: 0 };
             // A panic is a bug of ours; the event is kept and the process goes on.
             let routed = catch_unwind(AssertUnwindSafe(|| self.event(&batched, origin)));
             let failure = match routed {
@@ -176,11 +177,13 @@ impl Worker {
     fn invalid(&mut self, batched: &Batched<'_>, origin: Origin<'_>, failure: Failure) {
         let (source, families) = (&origin.batch.source, &self.metrics.families);
         families.source_rejected.get_or_create(&labels([("source", &source.name), ("reason", failure.code)])).inc();
-        match source.on_invalid {
+        // Only invalid events are the source's to decide about; our own trouble is always kept.
+        let policy = if failure.code == "INVALID_EVENT" { source.on_invalid } else { OnInvalid::DeadLetter };
+        match policy {
             OnInvalid::DeadLetter => {
                 families.dlq_events.get_or_create(&labels([("target", &source.name), ("reason", failure.code)])).inc();
                 let queue = source.dead_letter.as_deref();
-                batched.route.dispatcher.reject(origin, queue, None, origin.payload(), failure);
+                batched.route.dispatcher.reject(origin, queue, (None, &source.name, 0), origin.payload(), failure);
             }
             OnInvalid::Drop => {
                 families.dropped_events.get_or_create(&labels([("stage", "decode"), ("reason", failure.code)])).inc();
@@ -209,14 +212,16 @@ impl Worker {
         let payload = framed(origin)?;
         let mut steps = std::mem::take(&mut self.steps);
         steps.clear();
-        steps.push(Step { bus, payload, hops: 0 });
+        steps.push(Step { bus, payload, hops: 0, way: 0 });
         let mut outcome = Ok(());
         while let Some(step) = steps.pop() {
+            let origin = Origin { way: step.way, ..origin };
             if let Err(failure) = self.step(batched, origin, &step, &mut steps) {
                 if step.hops == 0 {
                     outcome = Err(failure);
                 } else {
-                    route.dispatcher.reject(origin, None, None, step.payload(origin), failure);
+                    let bus = &route.plan.buses[step.bus.0 as usize].name;
+                    route.dispatcher.reject(origin, None, (None, bus, 0), step.payload(origin), failure);
                 }
             }
         }
@@ -267,34 +272,32 @@ impl Worker {
         steps: &mut Vec<Step>,
     ) {
         let dispatcher = &batched.route.dispatcher;
+        let declared = &batched.route.plan.targets[target.target.0 as usize];
         let name = RuleName { name: Arc::clone(&rule.name), arn: Arc::clone(&rule.arn) };
         let payload = match self.render(batched, rule, &target.input, step.payload(origin)) {
             Ok(payload) => payload,
             Err(failure) => {
-                let declared = &batched.route.plan.targets[target.target.0 as usize];
-                let own = labels([("target", &declared.name), ("reason", failure.code)]);
-                self.metrics.families.dlq_events.get_or_create(&own).inc();
+                let (families, to) = (&self.metrics.families, declared.name.as_str());
+                families.dlq_events.get_or_create(&labels([("target", to), ("reason", failure.code)])).inc();
+                families.target_deliveries.get_or_create(&labels([("target", to), ("outcome", "dead_lettered")])).inc();
                 let queue = declared.dead_letter.as_deref();
-                return dispatcher.reject(origin, queue, Some(name), step.payload(origin), failure);
+                return dispatcher.reject(origin, queue, (Some(name), to, nth), step.payload(origin), failure);
             }
         };
         if let Some(next) = target.bus {
             if step.hops + 1 > MAX_HOPS {
                 let failure = Failure::permanent("INTERNAL_ERROR", format!("more than {MAX_HOPS} bus-to-bus hops"));
-                return dispatcher.reject(origin, None, Some(name), payload, failure);
+                return dispatcher.reject(origin, None, (Some(name), &declared.name, nth), payload, failure);
             }
             // A form that yields no event does not change what is forwarded.
             let event = target.input == Input::Event || is_event(&payload);
             let payload = if event { Some(payload) } else { step.payload.clone() };
-            steps.push(Step { bus: next, payload, hops: step.hops + 1 });
+            let way = envelope::way(step.way, &rule.arn, nth);
+            steps.push(Step { bus: next, payload, hops: step.hops + 1, way });
             return;
         }
-        let Some(outlet) = dispatcher.outlet(target.target) else { return };
         let key = self.key(batched, target.target, origin, step);
-        let to = (target.target, nth);
-        if let Some(delivery) = dispatcher.delivery(origin, &bus.name, name, to, outlet, (key, payload)) {
-            Outlet::submit(delivery);
-        }
+        dispatcher.submit(origin, &bus.name, name, (target.target, nth), (key, payload));
     }
 
     fn render(
@@ -337,7 +340,7 @@ fn framed(origin: Origin<'_>) -> Result<Option<Payload>, Failure> {
     if source.framing == Framing::EventBridge {
         return Ok(None);
     }
-    let id = DeliveryId::new(&origin.position(), origin.arrival(), "", "", "", 0);
+    let id = DeliveryId::new(&origin.position(), origin.arrival(), ("", ""), ("", 0), 0);
     let record = Record {
         payload: &origin.payload(),
         headers: &origin.envelope.headers,

@@ -5,6 +5,7 @@
 
 mod topics;
 
+use crate::catalog::Target;
 use crate::config::model::{self, Config};
 use crate::config::values::Admin;
 use crate::config::{Loaded, check};
@@ -103,6 +104,9 @@ impl From<ClusterError> for Failed {
     }
 }
 
+/// The drain's deadline when the process stops for trouble.
+const TROUBLED_DRAIN: Duration = Duration::from_secs(2);
+
 /// How to run.
 #[derive(Default)]
 pub struct Options {
@@ -112,6 +116,8 @@ pub struct Options {
     pub watch: bool,
     /// Whether to wait for brokers and topics that are not there.
     pub wait: bool,
+    /// Overrides the configuration's drain timeout.
+    pub drain_timeout: Option<Duration>,
     /// A source beside those of the configuration: its name, bus and lines.
     pub extra: Option<(String, String, Box<dyn std::io::Read + Send>)>,
 }
@@ -162,23 +168,25 @@ impl App {
             .map_err(io("cannot start the admin runtime"))?;
         serve(&config, &runtime, &metrics)?;
         let signals = signals(&runtime)?;
-        let partitions = wait_for(options.wait, || topics::prepare_sources(&config))?;
+        let partitions = wait_for(options.wait, &signals, || topics::prepare_sources(&config))?;
         let queues = config.sources.values().filter_map(|source| source.dead_letter.clone()).collect();
         let needs = topics::Needs { event_bytes: config.limits.event_bytes.0, partitions, queues };
         let targets: Vec<_> = catalog.targets().cloned().collect();
-        wait_for(options.wait, || topics::prepare_targets(&targets, &needs))?;
+        wait_for(options.wait, &signals, || topics::prepare_targets(&targets, &needs))?;
 
-        let outlets =
-            Arc::new(Mutex::new(Outlets::new(&config.data_dir, &metrics).map_err(io("cannot start threads"))?));
+        let (fatal_out, fatal) = bounded(16);
+        let outlets = Arc::new(Mutex::new(
+            Outlets::new(&config.data_dir, config.limits.event_bytes.0, &fatal_out, &metrics)
+                .map_err(io("cannot start threads"))?,
+        ));
         let routes: Arc<ArcSwap<Route>> =
             Arc::new(ArcSwap::from_pointee(Route::new(Plan::empty(), deliver::Dispatcher::empty(), &metrics)));
-        let publish = publisher(&outlets, &routes, &metrics, needs);
+        let publish = publisher(&outlets, &routes, &metrics, needs, targets);
         let identity = Identity { account: config.identity.account.clone(), region: config.identity.region.clone() };
         let seed = std::hash::RandomState::new().build_hasher().finish();
         let mut control = Control::new(identity.clone(), seed, publish);
         control.replace(&catalog).map_err(|message| Failed::new(Exit::Config, message))?;
 
-        let (fatal_out, fatal) = bounded(16);
         let (lanes, workers) = start_workers(config.workers, &routes, &fatal_out, &metrics)?;
         let stop = Stop::default();
         let feed = Feed { lanes, stop: stop.clone(), fatal: fatal_out, metrics: Arc::clone(&metrics) };
@@ -198,7 +206,7 @@ impl App {
         };
         let changed = if options.watch { changed_in } else { crossbeam_channel::never() };
         metrics.health.set_started();
-        let drain_timeout = config.server.shutdown.drain_timeout.0;
+        let drain_timeout = options.drain_timeout.unwrap_or(config.server.shutdown.drain_timeout.0);
         let reloader = Reloader::new(options.paths, config, control, &metrics);
         tracing::info!(workers = workers.len(), sources = sources.len(), "started");
         Ok(Self {
@@ -216,6 +224,11 @@ impl App {
             _runtime: runtime,
             signals,
         })
+    }
+
+    /// Set when the router begins to drain.
+    pub fn stopping(&self) -> Stop {
+        self.stop.clone()
     }
 
     /// Runs until a signal, the end of all input, or trouble; then drains. `tick` is called about ten times a second
@@ -247,6 +260,10 @@ impl App {
                 break;
             }
         }
+        if trouble.is_some() {
+            // What can settle does so at once; what caused the trouble never will.
+            self.drain_timeout = self.drain_timeout.min(TROUBLED_DRAIN);
+        }
         let drained = self.drain();
         match trouble.or_else(|| self.fatal.try_recv().ok()) {
             Some(message) => Err(Failed::new(Exit::Io, message)),
@@ -254,9 +271,10 @@ impl App {
         }
     }
 
-    /// Waits until files have not changed for a moment: a change is often several.
+    /// Waits until files have not changed for a moment, two seconds at most: a change is often several.
     fn settle_files(&self) {
-        while self.changed.recv_timeout(Duration::from_millis(100)).is_ok() {}
+        let deadline = time::now() + Duration::from_secs(2);
+        while self.changed.recv_timeout(Duration::from_millis(100)).is_ok() && time::now() < deadline {}
     }
 
     fn drain(&mut self) -> Result<(), Failed> {
@@ -309,11 +327,15 @@ fn publisher(
     routes: &Arc<ArcSwap<Route>>,
     metrics: &Arc<Metrics>,
     needs: topics::Needs,
+    mut prepared: Vec<Target>,
 ) -> Publish {
     let (outlets, routes, metrics) = (Arc::clone(outlets), Arc::clone(routes), Arc::clone(metrics));
     let mut retired: Vec<Arc<Route>> = Vec::new();
     Box::new(move |plan: Plan| {
-        topics::prepare_targets(&plan.targets, &needs).map_err(|failed| failed.message)?;
+        // Brokers are asked about new and changed targets only: a change of rules needs none of them.
+        let fresh: Vec<Target> = plan.targets.iter().filter(|target| !prepared.contains(target)).cloned().collect();
+        topics::prepare_targets(&fresh, &needs).map_err(|failed| failed.message)?;
+        prepared.clone_from(&plan.targets);
         let dispatcher = outlets.lock().unwrap_or_else(PoisonError::into_inner).dispatcher(&plan)?;
         count_rules(&plan, &metrics);
         retired.push(routes.swap(Arc::new(Route::new(plan, dispatcher, &metrics))));
@@ -335,12 +357,14 @@ fn count_rules(plan: &Plan, metrics: &Metrics) {
 }
 
 /// Asks until there is an answer, if that is wanted.
-fn wait_for<T>(wait: bool, ask: impl Fn() -> Result<T, Failed>) -> Result<T, Failed> {
+fn wait_for<T>(wait: bool, signals: &Receiver<Signal>, ask: impl Fn() -> Result<T, Failed>) -> Result<T, Failed> {
     loop {
         match ask() {
             Err(failed) if wait && failed.passing => {
                 tracing::warn!("{}; trying again", failed.message);
-                std::thread::sleep(Duration::from_secs(1));
+                if signals.recv_timeout(Duration::from_secs(1)) == Ok(Signal::Terminate) {
+                    return Err(Failed::new(Exit::Unreachable, "told to end while waiting"));
+                }
             }
             answer => return answer,
         }

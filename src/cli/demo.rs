@@ -63,14 +63,17 @@ impl Demo {
 
         let (reader, writer) = std::io::pipe().map_err(fail)?;
         let (sent, stop) = (Arc::new(Sent::default()), Arc::new(AtomicBool::new(false)));
-        let generator = {
-            let (sent, stop, rate) = (Arc::clone(&sent), Arc::clone(&stop), self.rate);
-            std::thread::spawn(move || generate(writer, rate, &sent, &stop))
-        };
         println!("{}", intro(self.rate));
         let extra =
             Some(("generator".to_owned(), "Orders".to_owned(), Box::new(reader) as Box<dyn std::io::Read + Send>));
         let app = App::start(loaded, Options { extra, ..Options::default() })?;
+        let generator = {
+            let (sent, stop, stopping, rate) = (Arc::clone(&sent), Arc::clone(&stop), app.stopping(), self.rate);
+            // Once the router drains, the pipe closes, and the source reads what is in it.
+            std::thread::spawn(move || {
+                generate(writer, rate, &sent, || stop.load(Ordering::Relaxed) || stopping.is_set())
+            })
+        };
         let metrics = Arc::clone(&app.metrics);
         let mut view = View::new();
         let begin = time::now();
@@ -93,11 +96,11 @@ impl Demo {
 }
 
 /// Writes orders at the rate until told to stop.
-fn generate(writer: std::io::PipeWriter, rate: u32, sent: &Sent, stop: &AtomicBool) {
+fn generate(writer: std::io::PipeWriter, rate: u32, sent: &Sent, stop: impl Fn() -> bool) {
     let mut out = BufWriter::with_capacity(64 << 10, writer);
     let begin = time::now();
     let mut number = 0u64;
-    while !stop.load(Ordering::Relaxed) {
+    while !stop() {
         let due = (begin.elapsed().as_secs_f64() * f64::from(rate)) as u64;
         while number < due {
             let order = Order::new(number);

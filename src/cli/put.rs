@@ -96,12 +96,17 @@ impl Put {
         let bar = total.filter(|&total| total > 10_000).map_or_else(ProgressBar::hidden, ProgressBar::new);
         let style = "{bar:40} {pos}/{len} events  {per_sec}  {eta} left";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let mut stopped = Ok(());
         for line in lines {
-            sender.send(&line?)?;
+            stopped = line.and_then(|line| sender.send(&line));
+            if stopped.is_err() {
+                break;
+            }
             bar.inc(1);
         }
         bar.finish_and_clear();
-        sender.finish()
+        // What was sent before a bad event is on its way all the same.
+        sender.finish().and(stopped)
     }
 
     fn destination(&self) -> Result<(BTreeMap<String, String>, String), Failed> {

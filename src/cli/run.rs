@@ -2,7 +2,7 @@
 
 use super::{Logging, Paths};
 use crate::app::{App, Exit, Failed, Options};
-use crate::config::{self, Outside, values::Span};
+use crate::config::{self, Outside};
 use crate::time;
 
 /// Route events as the configuration says
@@ -26,7 +26,7 @@ pub struct Run {
 
 impl Run {
     pub fn run(self, logging: &Logging) -> Result<(), Failed> {
-        let mut loaded = config::load(&self.paths.config, &Outside::default())
+        let loaded = config::load(&self.paths.config, &Outside::default())
             .map_err(|problems| Failed::new(Exit::Config, problems.to_string()))?;
         if self.check {
             return Ok(());
@@ -37,10 +37,13 @@ impl Run {
                 "the configuration has no source; declare one under `sources:` (`sluice config init` shows how)";
             return Err(Failed::new(Exit::Config, message));
         }
-        if let Some(timeout) = self.drain_timeout {
-            loaded.config.server.shutdown.drain_timeout = Span(timeout);
-        }
-        let options = Options { paths: self.paths.config, watch: !self.no_watch, wait: self.wait, extra: None };
+        let options = Options {
+            paths: self.paths.config,
+            watch: !self.no_watch,
+            wait: self.wait,
+            drain_timeout: self.drain_timeout,
+            extra: None,
+        };
         App::start(loaded, options)?.run(|_| true)
     }
 }

@@ -14,7 +14,8 @@ use std::sync::Arc;
 type File = (Document, FileConfig);
 
 /// Client properties that the delivery promise rests on.
-const RESERVED_PROPERTIES: [&str; 9] = [
+const RESERVED_PROPERTIES: [&str; 10] = [
+    "partition.assignment.strategy",
     "bootstrap.servers",
     "enable.auto.commit",
     "enable.auto.offset.store",

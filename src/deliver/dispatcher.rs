@@ -10,6 +10,7 @@ use crate::catalog::{RetryPolicy, Target, TargetKind};
 use crate::envelope::{Batch, DeliveryId, Envelope, Position};
 use crate::metrics::Metrics;
 use crate::plan::{Plan, TargetId};
+use crossbeam_channel::Sender;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,16 +29,21 @@ pub struct Outlets {
 }
 
 impl Outlets {
-    /// Starts the threads that deliveries need.
+    /// Starts the threads that deliveries need. `fatal` takes the reason when the process must stop.
     ///
     /// # Errors
     /// The system has no threads to give.
-    pub fn new(data_dir: &Path, metrics: &Arc<Metrics>) -> std::io::Result<Self> {
+    pub fn new(
+        data_dir: &Path,
+        event_bytes: u64,
+        fatal: &Sender<String>,
+        metrics: &Arc<Metrics>,
+    ) -> std::io::Result<Self> {
         Ok(Self {
             data_dir: data_dir.to_owned(),
-            producers: Producers::default(),
-            files: Writer::spawn("sluice-files")?,
-            stdout: Writer::spawn("sluice-stdout")?,
+            producers: Producers::new(event_bytes),
+            files: Writer::spawn("sluice-files", fatal)?,
+            stdout: Writer::spawn("sluice-stdout", fatal)?,
             timer: Timer::spawn()?,
             metrics: Arc::clone(metrics),
             open: HashMap::new(),
@@ -127,6 +133,8 @@ pub struct Origin<'a> {
     pub batch: &'a Batch,
     /// Its record.
     pub envelope: &'a Envelope,
+    /// The way it came through chained buses; see [`crate::envelope::way`].
+    pub way: u64,
 }
 
 impl Origin<'_> {
@@ -164,28 +172,26 @@ impl Dispatcher {
         Self { outlets: Vec::new(), own_queues: Vec::new(), queues: HashMap::new(), named: HashMap::new() }
     }
 
-    /// The outlet of a target; `None` where the target is a bus.
-    pub fn outlet(&self, target: TargetId) -> Option<&Arc<Outlet>> {
-        self.outlets[target.0 as usize].as_ref()
-    }
-
-    /// A delivery for the `nth` target of a rule on `bus`, ready to submit. `None` where the bus is not of this plan.
-    pub fn delivery(
+    /// Submits a delivery for the `nth` target of a rule on `bus`. What no outlet of this plan takes stays unsettled and
+    /// is read again (I2).
+    pub fn submit(
         &self,
         origin: Origin<'_>,
         bus: &Arc<str>,
         rule: RuleName,
         (target, nth): (TargetId, usize),
-        outlet: &Arc<Outlet>,
         (key, payload): (Option<Payload>, Payload),
-    ) -> Option<Delivery> {
-        let last_resort = Arc::clone(self.queues.get(bus)?);
+    ) {
+        let pending = origin.pending();
+        let (Some(outlet), Some(last_resort)) = (&self.outlets[target.0 as usize], self.queues.get(bus)) else {
+            return;
+        };
         let position = origin.position();
-        Some(Delivery {
-            id: DeliveryId::new(&position, origin.arrival(), bus, &rule.name, &outlet.name, nth),
+        Outlet::submit(Delivery {
+            id: DeliveryId::new(&position, origin.arrival(), (bus, &rule.name), (&outlet.name, nth), origin.way),
             outlet: Arc::clone(outlet),
             queue: self.own_queues[target.0 as usize].clone(),
-            last_resort,
+            last_resort: Arc::clone(last_resort),
             payload,
             key,
             bus: Arc::clone(bus),
@@ -196,29 +202,28 @@ impl Dispatcher {
             attempt_at: origin.batch.read_at,
             failed: 0,
             letter: None,
-            pending: origin.pending(),
-        })
+            pending,
+        });
     }
 
-    /// Keeps what cannot be routed: in the queue named `queue`, else in the default one of the bus it arrived on.
+    /// Keeps what cannot be routed: in the queue named `queue`, else in the default one of the bus it arrived on. `to`
+    /// is the target that it was meant for, the `nth` of its rule; the source where it is no event.
     pub fn reject(
         &self,
         origin: Origin<'_>,
         queue: Option<&str>,
-        rule: Option<RuleName>,
+        (rule, to, nth): (Option<RuleName>, &str, usize),
         payload: Payload,
         failure: Failure,
     ) {
-        let Some(last_resort) = self.queues.get(origin.arrival()) else {
-            // A plan without the bus cannot keep the event; unsettled, it is read again (I2).
-            return drop(origin.pending());
-        };
+        let pending = origin.pending();
+        let Some(last_resort) = self.queues.get(origin.arrival()) else { return };
         let outlet = queue.and_then(|name| self.named.get(name)).unwrap_or(last_resort);
-        let rule_name = rule.as_ref().map_or("", |rule| &rule.name);
-        let (position, arrival, source) = (origin.position(), origin.arrival(), &origin.batch.source.name);
-        let letter = Letter { target: Arc::clone(source), failure, exhausted: None, retries: 0 };
+        let rule_name = rule.as_ref().map_or("", |rule| &rule.arn);
+        let (position, arrival) = (origin.position(), origin.arrival());
+        let letter = Letter { target: to.into(), failure, exhausted: None, retries: 0 };
         Outlet::submit(Delivery {
-            id: DeliveryId::new(&position, arrival, arrival, rule_name, &outlet.name, usize::MAX),
+            id: DeliveryId::new(&position, arrival, (arrival, rule_name), (to, nth), origin.way),
             outlet: Arc::clone(outlet),
             queue: None,
             last_resort: Arc::clone(last_resort),
@@ -226,13 +231,13 @@ impl Dispatcher {
             key: origin.key(),
             bus: Arc::clone(arrival),
             rule,
-            source: Arc::clone(source),
+            source: Arc::clone(&origin.batch.source.name),
             position,
             read_at: origin.batch.read_at,
             attempt_at: origin.batch.read_at,
             failed: 0,
             letter: Some(Box::new(letter)),
-            pending: origin.pending(),
+            pending,
         });
     }
 }

@@ -7,7 +7,9 @@ use super::{Delivery, dead_letter};
 use crate::catalog::KafkaTarget;
 use crate::kafka::{Remarks, client_config};
 use crate::time;
+use arc_swap::ArcSwap;
 use rdkafka::ClientContext;
+use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
@@ -16,12 +18,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Producers by the properties of their clients.
-#[derive(Default)]
 pub struct Producers {
+    /// Largest batch: what every topic takes, since it takes the largest event. A broker refuses a batch that is too
+    /// large as a whole.
+    batch_bytes: u64,
     open: HashMap<Arc<BTreeMap<String, String>>, Arc<Producer>>,
 }
 
 impl Producers {
+    /// No producers yet. `event_bytes` is the largest event.
+    pub fn new(event_bytes: u64) -> Self {
+        Self { batch_bytes: event_bytes.clamp(4096, 1_000_000), open: HashMap::new() }
+    }
+
     /// A sink for a topic, on a producer shared with other targets of the same properties.
     ///
     /// # Errors
@@ -30,7 +39,7 @@ impl Producers {
         let producer = match self.open.get(&target.client) {
             Some(producer) => Arc::clone(producer),
             None => {
-                let producer = Producer::start(&target.client)?;
+                let producer = Producer::start(&target.client, self.batch_bytes)?;
                 self.open.insert(Arc::clone(&target.client), Arc::clone(&producer));
                 producer
             }
@@ -42,7 +51,7 @@ impl Producers {
     pub fn flush(&self, deadline: Instant) {
         for producer in self.open.values() {
             let left = deadline.saturating_duration_since(time::now());
-            if let Err(error) = producer.client.flush(left) {
+            if let Err(error) = producer.client.load().flush(left) {
                 tracing::warn!("producer not flushed: {error}");
             }
         }
@@ -105,9 +114,12 @@ impl ProducerContext for Reports {
 /// A client, the thread that polls it, and deliveries that wait for room in it. Those are bounded by the credit of
 /// their events.
 struct Producer {
-    client: BaseProducer<Reports>,
+    config: ClientConfig,
+    client: ArcSwap<Client>,
     parked: Mutex<VecDeque<(String, Box<Delivery>)>>,
 }
+
+type Client = BaseProducer<Reports>;
 
 enum Sent {
     Queued,
@@ -116,13 +128,15 @@ enum Sent {
 }
 
 impl Producer {
-    fn start(properties: &BTreeMap<String, String>) -> Result<Arc<Self>, String> {
+    fn start(properties: &BTreeMap<String, String>, batch_bytes: u64) -> Result<Arc<Self>, String> {
         let mut config = client_config(properties);
+        let batch_bytes = batch_bytes.to_string();
         let defaults = [
             ("enable.idempotence", "true"),
             ("acks", "all"),
             ("compression.type", "lz4"),
             ("linger.ms", "0.5"),
+            ("batch.size", &batch_bytes),
             ("batch.num.messages", "10000"),
             ("queue.buffering.max.kbytes", "16384"),
             ("queue.buffering.max.messages", "100000"),
@@ -136,10 +150,8 @@ impl Producer {
                 config.set(name, value);
             }
         }
-        let client = config
-            .create_with_context(Reports { remarks: Remarks::default() })
-            .map_err(|error| format!("cannot make a Kafka producer: {error}"))?;
-        let producer = Arc::new(Self { client, parked: Mutex::default() });
+        let client = ArcSwap::from_pointee(open(&config)?);
+        let producer = Arc::new(Self { config, client, parked: Mutex::default() });
         let poll = Arc::clone(&producer);
         std::thread::Builder::new()
             .name("sluice-producer".into())
@@ -148,11 +160,22 @@ impl Producer {
         Ok(producer)
     }
 
+    /// Replaces a client that can produce no more. What the old one held fails, and is tried again on the new one.
+    fn revive(&self) {
+        let Some((code, reason)) = self.client.load().client().fatal_error() else { return };
+        tracing::error!("the Kafka producer has failed ({code}: {reason}); making a new one");
+        match open(&self.config) {
+            Ok(client) => drop(self.client.swap(Arc::new(client))),
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+
     /// Serves delivery reports and gives parked deliveries their turn; ends with the process.
     fn run(&self) {
         loop {
             let waiting = !self.parked.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-            self.client.poll(Duration::from_millis(if waiting { 2 } else { 200 }));
+            self.client.load_full().poll(Duration::from_millis(if waiting { 2 } else { 50 }));
+            self.revive();
             self.unpark();
         }
     }
@@ -181,7 +204,7 @@ impl Producer {
         if let Some(key) = &key {
             record = record.key(key);
         }
-        match self.client.send(record) {
+        match self.client.load().send(record) {
             Ok(()) => Sent::Queued,
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {
                 Sent::Full(record.delivery_opaque)
@@ -189,6 +212,11 @@ impl Producer {
             Err((error, record)) => Sent::Failed(record.delivery_opaque, error),
         }
     }
+}
+
+fn open(config: &ClientConfig) -> Result<Client, String> {
+    let reports = Reports { remarks: Remarks::default() };
+    config.create_with_context(reports).map_err(|error| format!("cannot make a Kafka producer: {error}"))
 }
 
 fn headers(delivery: &Delivery) -> OwnedHeaders {

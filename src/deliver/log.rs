@@ -7,6 +7,7 @@
 use super::retry::Failure;
 use super::{Delivery, Outlet, Sink, dead_letter};
 use crate::time;
+use crossbeam_channel::Sender;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -111,10 +112,11 @@ fn open(folder: &Path, day: &str, part: &mut u32) -> io::Result<(File, u64)> {
 }
 
 /// The writing thread's queue.
-#[derive(Default)]
 pub struct Writer {
     queue: Mutex<Vec<Delivery>>,
     arrived: Condvar,
+    /// Takes the reason when the process must stop.
+    fatal: Sender<String>,
 }
 
 impl Writer {
@@ -122,8 +124,8 @@ impl Writer {
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn spawn(name: &str) -> io::Result<Arc<Self>> {
-        let writer = Arc::new(Self::default());
+    pub fn spawn(name: &str, fatal: &Sender<String>) -> io::Result<Arc<Self>> {
+        let writer = Arc::new(Self { queue: Mutex::default(), arrived: Condvar::new(), fatal: fatal.clone() });
         let run = Arc::clone(&writer);
         std::thread::Builder::new().name(name.into()).spawn(move || run.run())?;
         Ok(writer)
@@ -149,7 +151,12 @@ impl Writer {
             }
             for (outlet, lines, deliveries) in groups {
                 let Sink::Log(sink) = &outlet.sink else { continue };
-                let failed = sink.append(&lines).err().map(|error| io_failure(&error));
+                let failed = sink.append(&lines).err();
+                if failed.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+                    // Nobody reads standard output any more. The process stops for the first reason.
+                    self.fatal.try_send("standard output is closed".into()).unwrap_or_default();
+                }
+                let failed = failed.map(|error| io_failure(&error));
                 for delivery in deliveries {
                     delivery.finish(failed.clone().map_or(Ok(()), Err));
                 }

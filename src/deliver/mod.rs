@@ -8,6 +8,7 @@ pub mod dead_letter;
 pub mod dispatcher;
 pub mod kafka;
 pub mod log;
+mod notice;
 pub mod retry;
 mod timer;
 
@@ -193,7 +194,7 @@ impl Delivery {
         let (policy, class) = match self.letter {
             // A dead letter that its queue can never take goes to the bus's own.
             Some(_) if failure.class == Class::Permanent && !Arc::ptr_eq(&outlet, &self.last_resort) => {
-                retry::report(&outlet.name, &failure);
+                notice::report(&outlet.name, &failure);
                 self.outlet = Arc::clone(&self.last_resort);
                 return Outlet::submit(self);
             }
@@ -218,7 +219,7 @@ impl Delivery {
         }
         let reason = labels([("target", &outlet.name), ("reason", failure.code)]);
         families.target_retries.get_or_create(&reason).inc();
-        retry::report(&outlet.name, failure);
+        notice::report(&outlet.name, failure);
         self.payload.detach();
         if let Some(key) = &mut self.key {
             key.detach();
@@ -232,7 +233,7 @@ impl Delivery {
         let families = &self.outlet.metrics.metrics.families;
         let from = labels([("target", &self.outlet.name), ("reason", failure.code)]);
         families.dlq_events.get_or_create(&from).inc();
-        retry::report(&self.outlet.name, &failure);
+        notice::report(&self.outlet.name, &failure);
         self.letter = Some(Box::new(Letter {
             target: Arc::clone(&self.outlet.name),
             failure,

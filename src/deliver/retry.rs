@@ -88,30 +88,3 @@ pub fn jitter(id: DeliveryId, attempt: u32) -> f64 {
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }
-
-/// Logs a failure, the same cause at most once in ten seconds a target.
-pub(super) fn report(target: &str, failure: &Failure) {
-    use std::collections::HashMap;
-    use std::sync::{LazyLock, Mutex, PoisonError};
-    type Said = HashMap<(String, &'static str), (std::time::Instant, u64)>;
-    static SAID: LazyLock<Mutex<Said>> = LazyLock::new(Mutex::default);
-    let now = crate::time::now();
-    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-    let entry = said.entry((target.to_owned(), failure.code));
-    let mut suppressed = 0;
-    match entry {
-        std::collections::hash_map::Entry::Occupied(mut seen) => {
-            let (last, held) = seen.get_mut();
-            if now.duration_since(*last) < Duration::from_secs(10) {
-                *held += 1;
-                return;
-            }
-            suppressed = *held;
-            (*last, *held) = (now, 0);
-        }
-        std::collections::hash_map::Entry::Vacant(free) => {
-            free.insert((now, 0));
-        }
-    }
-    tracing::warn!(sluice_target = target, code = failure.code, suppressed, "delivery failed: {}", failure.message);
-}

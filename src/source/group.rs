@@ -108,21 +108,23 @@ impl GroupContext {
         self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Offsets to begin at: the committed ones; where there is none, what `start` says, which is committed at once
-    /// when it is a moment (`latest`), so that a restart does not skip what came since.
+    /// Offsets to begin at: the committed ones; where there is none, what `start` says. `latest` is for topics of which
+    /// the group has committed nothing; a partition that is added later begins at its first record. It is a moment, so
+    /// it is committed at once, and a restart does not skip what came since.
     fn starts(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) -> KafkaResult<()> {
         let committed = consumer.committed_offsets(list.clone(), COORDINATOR_PATIENCE)?;
         let mut fresh = TopicPartitionList::new();
         for element in committed.elements() {
+            element.error()?;
             let (topic, partition) = (element.topic(), element.partition());
-            let offset = match (element.offset(), self.start) {
-                (Offset::Offset(offset), _) => Offset::Offset(offset),
-                (_, Start::Earliest) => Offset::Beginning,
-                (_, Start::Latest) => {
+            let offset = match element.offset() {
+                Offset::Offset(offset) => Offset::Offset(offset),
+                _ if self.start == Start::Latest && self.is_new(consumer, topic)? => {
                     let (_, end) = consumer.fetch_watermarks(topic, partition, COORDINATOR_PATIENCE)?;
                     fresh.add_partition_offset(topic, partition, Offset::Offset(end))?;
                     Offset::Offset(end)
                 }
+                _ => Offset::Beginning,
             };
             list.set_partition_offset(topic, partition, offset)?;
         }
@@ -130,6 +132,17 @@ impl GroupContext {
             consumer.commit(&fresh, CommitMode::Sync)?;
         }
         Ok(())
+    }
+
+    /// Whether the group has committed nothing on any partition of the topic.
+    fn is_new(&self, consumer: &BaseConsumer<Self>, topic: &str) -> KafkaResult<bool> {
+        let metadata = consumer.fetch_metadata(Some(topic), COORDINATOR_PATIENCE)?;
+        let mut all = TopicPartitionList::new();
+        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+            all.add_partition(topic, partition.id());
+        }
+        let committed = consumer.committed_offsets(all, COORDINATOR_PATIENCE)?;
+        Ok(!committed.elements().iter().any(|element| matches!(element.offset(), Offset::Offset(_))))
     }
 
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
@@ -152,6 +165,7 @@ impl GroupContext {
         // What was paused in an earlier assignment must not stay so.
         if let Err(error) = consumer.assign(list).and_then(|()| consumer.resume(list)) {
             tracing::error!(source = %self.source, "assignment failed: {error}");
+            return self.metrics.health.set(&self.source, Some(format!("assignment failed: {error}")));
         }
         self.metrics.health.set(&self.source, None);
         tracing::info!(source = %self.source, partitions = list.count(), "partitions assigned");
@@ -218,9 +232,15 @@ impl ConsumerContext for GroupContext {
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            tracing::debug!(source = %self.source, "commit refused: {error}");
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        let Err(error) = result else { return };
+        tracing::warn!(source = %self.source, "commit refused, it is tried again: {error}");
+        let mut group = self.lock();
+        for element in offsets.elements() {
+            if let Offset::Offset(offset) = element.offset() {
+                let number = group.number(element.topic(), element.partition());
+                group.tracker.commit_again(number, offset);
+            }
         }
     }
 }

@@ -224,7 +224,7 @@ impl<'a> Member<'a> {
 
     /// Back-pressure: a full window is waited for, then the partitions that fill it are paused, until half is free.
     fn press(&mut self) {
-        while self.full().next_is_some() && !self.feed.stop.is_set() {
+        while !self.full().is_empty() && !self.feed.stop.is_set() {
             let since = *self.full_since.get_or_insert_with(time::now);
             if since.elapsed() >= STALL {
                 return self.pause();
@@ -238,7 +238,7 @@ impl<'a> Member<'a> {
     }
 
     /// The partitions that may not be read further now.
-    fn full(&self) -> Full {
+    fn full(&self) -> Vec<u32> {
         let group = self.client.context().lock();
         let assigned: Vec<u32> = group.assigned().collect();
         let share = assigned.len().max(1) as u64;
@@ -248,12 +248,12 @@ impl<'a> Member<'a> {
             let (open_events, open_bytes) = group.tracker.in_flight(*number);
             open_events > 0 && (all || open_events >= events.max(1) || open_bytes >= bytes.max(1))
         };
-        Full(assigned.into_iter().filter(|number| !group.paused.contains(number) && over(number)).collect())
+        assigned.into_iter().filter(|number| !group.paused.contains(number) && over(number)).collect()
     }
 
     fn pause(&mut self) {
         self.full_since = None;
-        let Full(numbers) = self.full();
+        let numbers = self.full();
         let mut group = self.client.context().lock();
         if let Err(error) = self.client.pause(&group.list(numbers.iter().copied())) {
             tracing::warn!("cannot pause: {error}");
@@ -341,14 +341,6 @@ impl<'a> Member<'a> {
             self.settle(Duration::from_millis(10));
         }
         self.client.context().lock().commit(self.client, CommitMode::Sync);
-    }
-}
-
-struct Full(Vec<u32>);
-
-impl Full {
-    fn next_is_some(&self) -> bool {
-        !self.0.is_empty()
     }
 }
 

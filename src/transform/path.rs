@@ -31,6 +31,7 @@ impl Selection<'_> {
     pub fn json(&self) -> Option<Cow<'_, [u8]>> {
         match self {
             Selection::One(node) => node.as_ref().map(|node| Cow::Borrowed(node.raw())),
+            Selection::Every(nodes) if nodes.is_empty() => None,
             Selection::Every(nodes) => {
                 let parts: Vec<&[u8]> = nodes.iter().map(Node::raw).collect();
                 Some(Cow::Owned([b"[", parts.join(&b","[..]).as_slice(), b"]"].concat()))

@@ -102,8 +102,13 @@ impl Template {
         if self.json {
             validate(&out, scanner).map_err(invalid)?;
         } else {
-            for line in out.split(|&b| b == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
-                validate(&[b"{\"\":", line, b"}"].concat(), scanner).map_err(invalid)?;
+            // Each line is exactly one JSON value.
+            let lines = out.split(|&b| b == b'\n').filter(|line| !line.trim_ascii().is_empty());
+            if lines.clone().count() == 0 {
+                return Err(TransformError::InvalidJson("it is empty".to_owned()));
+            }
+            for line in lines {
+                check_constant(line).map_err(invalid)?;
             }
         }
         Ok(out)

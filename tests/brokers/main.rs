@@ -22,6 +22,7 @@ type Scenario = (&'static str, fn(&kafka::Kafka));
 const SCENARIOS: &[Scenario] = &[
     ("stream_100k_through_200_rules", stream::all_arrives),
     ("crash_twice_in_mid_stream", stream::nothing_is_lost_in_a_crash),
+    ("second_member_joins_and_first_leaves", stream::nothing_is_lost_in_a_rebalance),
     ("readme_quickstart", quickstart::as_written),
     ("public_data_set", cities::counts_agree),
     ("topics_that_do_not_exist", trouble::unknown_topics),

@@ -77,6 +77,9 @@ fn bad_inputs_say_why() {
     check(template(&[("o", "$.detail.obj")], r#"{"o": "<o>"}"#), "within quotes");
     check(template(&[("o", "$.detail.obj")], r#"{"o": <o>"#), "not valid JSON");
     check(template(&[("id", "$.detail.id")], "plain <id>"), "not valid JSON");
+    check(template(&[], "\"a\",\"b\":\"c\""), "not valid JSON");
+    check(template(&[("no", "$.none")], "<no>"), "it is empty");
+    check(Input::Path(JsonPath::parse("$.missing[*].x").expect("a path")), "selects nothing");
 
     let bad = |paths: &[(&str, &str)], text: &str, want: &str| {
         let paths: Vec<_> = paths.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();

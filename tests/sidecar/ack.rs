@@ -53,7 +53,7 @@ fn a_receipt_completes_when_its_last_delivery_settles() {
     assert_eq!(report.take(Duration::ZERO), []);
     two.settle();
     assert_eq!(report.take(Duration::ZERO).len(), 1);
-    assert!(!credit.busy());
+    assert!(!credit.exhausted());
     // Dropped unsettled, it never completes (I2).
     let receipt = Receipt::open(tracker.open(partition, 5, 1, 10), &report, &credit);
     drop(receipt.pending());

@@ -2,7 +2,7 @@
 
 use sluice::catalog::RetryPolicy;
 use sluice::deliver::retry::{Class, Exhausted, Next, jitter, next};
-use sluice::envelope::{DeliveryId, Position};
+use sluice::envelope::{DeliveryId, Position, way};
 use std::time::Duration;
 
 #[test]
@@ -48,7 +48,10 @@ fn jitter_spreads_and_repeats() {
 #[test]
 fn delivery_ids_are_stable() {
     let position = |topic: &str, offset| Position { topic: topic.into(), partition: 3, offset };
-    let id = |position: &Position, bus: &str, rule: &str, nth| DeliveryId::new(position, "in", bus, rule, "t", nth);
+    let by = |position: &Position, bus: &str, rule: &str, nth, way| {
+        DeliveryId::new(position, "in", (bus, rule), ("t", nth), way)
+    };
+    let id = |position: &Position, bus: &str, rule: &str, nth| by(position, bus, rule, nth, 0);
     let first = id(&position("orders", 42), "b", "r", 0);
     assert_eq!(first, id(&position("orders", 42), "b", "r", 0));
     let others = [
@@ -56,7 +59,11 @@ fn delivery_ids_are_stable() {
         id(&position("order", 42), "b", "r", 0),
         id(&position("orders", 42), "br", "", 0),
         id(&position("orders", 42), "b", "r", 1),
+        // By way of another bus, and by way of another target of the same rule.
+        by(&position("orders", 42), "b", "r", 0, way(0, "x", 0)),
+        by(&position("orders", 42), "b", "r", 0, way(0, "x", 1)),
     ];
     assert!(others.iter().all(|other| *other != first));
-    assert_eq!(first.to_string(), "3aa53b1e329666ea9ea781c7f62bb7d4");
+    assert_ne!(others[4], others[5]);
+    assert_eq!(first.to_string(), "75e5bce12e1b6d26ceea5e9c20ff71cb");
 }
