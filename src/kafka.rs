@@ -119,7 +119,11 @@ impl Cluster {
             drop(self.consumer.poll(Duration::from_millis(20)));
         }
         let why = self.remarks.last().unwrap_or_else(|| error.to_string());
-        ClusterError::Unreachable(format!("no answer from the Kafka brokers {}: {why}", self.servers))
+        let help = match why.contains("uthentication") {
+            true => "check `sasl`: user name, password and mechanism",
+            false => "check the address and that a broker listens there; --wait waits for it",
+        };
+        ClusterError::Unreachable(format!("no answer from the Kafka brokers {}: {why}; {help}", self.servers))
     }
 
     /// How many partitions a topic has; `None` when it does not exist.

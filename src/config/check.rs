@@ -27,6 +27,10 @@ const RESERVED_PROPERTIES: [&str; 10] = [
     "acks",
 ];
 
+/// What the form of an event may be.
+const FORMS: &str =
+    "one of input: JSON, input_path: $.path, or input_transformer: { paths: { name: $.path }, template: TEXT }";
+
 /// Merges the files and checks everything that is not a matter of types.
 pub fn all(files: &[File], problems: &mut Vec<Problem>) -> (Config, Catalog) {
     let mut check = Check { problems, catalog: Catalog::new() };
@@ -122,6 +126,13 @@ impl Check<'_> {
         if let Some(version) = file.version.filter(|version| *version != 1) {
             let problem = Problem::plain("E0201", format!("version {version} of the format is not known"));
             self.report(document, &["version"], problem.help("write `version: 1`"));
+        }
+        // A reference that does not resolve is reported already.
+        if let Some(log) = file.log.as_ref().filter(|log| !log.level.contains("${"))
+            && let Err(error) = tracing_subscriber::EnvFilter::try_new(&log.level)
+        {
+            let problem = Problem::plain("E0201", format!("`{}` is no log filter: {error}", log.level));
+            self.report(document, &["log", "level"], problem.help("write error, warn, info, debug or trace"));
         }
         if let Some(account) = file.identity.as_ref().map(|identity| &identity.account)
             && (account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()))
@@ -312,7 +323,8 @@ impl Check<'_> {
             }
         }
         if let Err(error) = framing(&source.envelope) {
-            self.report(document, &["sources", name, "envelope"], Problem::plain("E0205", error));
+            let help = "write a text, a path as $.type, or { header: NAME }";
+            self.report(document, &["sources", name, "envelope"], Problem::plain("E0205", error).help(help));
         }
     }
 
@@ -346,7 +358,11 @@ impl Check<'_> {
                     Ok(input) => targets.push(catalog::RuleTarget { target: to.to_owned(), input }),
                     Err((key, message)) => {
                         sound = false;
-                        self.report(document, &["rules", name, "targets", &n, key], Problem::plain("E0214", message));
+                        self.report(
+                            document,
+                            &["rules", name, "targets", &n, key],
+                            Problem::plain("E0214", message).help(FORMS),
+                        );
                     }
                 },
             }
@@ -379,7 +395,7 @@ impl Check<'_> {
             Err(error @ CatalogError::Loop(_)) => {
                 Problem::plain("E0208", error.to_string()).help("remove one of the rules in the circle")
             }
-            Err(error) => Problem::plain("E0207", error.to_string()),
+            Err(error) => Problem::plain("E0207", error.to_string()).help("declare what it names"),
         };
         self.report(document, path, problem);
     }

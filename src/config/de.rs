@@ -44,7 +44,9 @@ fn has_key(document: &Document, id: NodeId, name: &str) -> bool {
 
 fn problem(document: &Document, id: NodeId, kind: &FaultKind) -> Problem {
     let mut problem = match kind {
-        FaultKind::Other(message) => Problem::plain("E0104", message.clone()),
+        FaultKind::Other(message) => {
+            Problem::plain("E0104", message.clone()).help("`sluice config schema` describes what every key takes")
+        }
         FaultKind::Missing(field) => {
             Problem::plain("E0105", format!("key `{field}` is missing")).help(format!("add `{field}:`"))
         }

@@ -105,6 +105,19 @@ fn every_fault_has_a_place_and_a_remedy() {
 }
 
 #[test]
+fn every_problem_has_a_remedy() {
+    let found = problems(&[(
+        "c.yaml",
+        "log: { level: \"a=b=c\" }\nworkers: x\nrulez: 1\nsources: { s: { stdin: {}, bus: no, envelope: { raw: { source: $., detail_type: t } } } }\n\
+         targets: { t: { kafka: { brokers: b, topic: t, key: x } } }\nrules: { r: { pattern: { a: 1 }, targets: [{ target: t, input: '{' }] } }\n",
+    )]);
+    assert_eq!(found.0.len(), 8, "{found}");
+    for problem in &found.0 {
+        assert!(problem.help.is_some() && problem.at.is_some(), "{problem}");
+    }
+}
+
+#[test]
 fn pattern_faults_point_into_the_yaml() {
     let rule = |pattern: &str| format!("rules:\n  big:\n    pattern:\n{pattern}\n    targets: [out]\n");
     check(
