@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// A run of records of one partition, read in one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Run {
     pub generation: u32,
     /// Counts the partition's runs within the generation.
     pub sequence: u64,
+    /// The offset after its last record, as the tracker counts.
+    pub after: i64,
     /// Records in it.
     pub events: u32,
     /// Their bytes.
@@ -30,12 +33,32 @@ pub struct Run {
 pub struct Report {
     runs: Mutex<Vec<Run>>,
     arrived: Condvar,
+    /// The same, for who waits in a task.
+    woken: Notify,
 }
 
 impl Report {
     fn put(&self, run: Run) {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).push(run);
         self.arrived.notify_one();
+        self.woken.notify_one();
+    }
+
+    /// Takes what has completed, waiting for the first in a task.
+    pub async fn next(&self) -> Vec<Run> {
+        loop {
+            let runs = self.take(Duration::ZERO);
+            if !runs.is_empty() {
+                return runs;
+            }
+            self.woken.notified().await;
+        }
+    }
+
+    /// Waits up to `wait` until something has completed.
+    pub fn wait(&self, wait: Duration) {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.arrived.wait_timeout_while(runs, wait, |runs| runs.is_empty()));
     }
 
     /// Takes what has completed, waiting up to `wait` for the first.
@@ -164,7 +187,7 @@ impl OffsetTracker {
         track.runs.push_back((after, false));
         track.open_events += u64::from(events);
         track.open_bytes += bytes;
-        Run { partition, generation: track.generation, sequence, events, bytes }
+        Run { partition, generation: track.generation, sequence, after, events, bytes }
     }
 
     /// Notes a completed run; one of an older generation changes nothing (I1). Returns whether it counted.

@@ -1,36 +1,117 @@
 //! The single writer of desired state: a catalog comes in, a plan goes out.
 //!
-//! Promises: the whole new set is compiled aside and published as one; what does not compile changes nothing.
+//! Promises: the whole new set is compiled aside and published as one; what does not compile changes nothing. What an
+//! operator says about a rule's state while running lies over what its file says, until the process ends.
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, CatalogError, Command, RuleState};
 use crate::plan::{self, Identity, Plan};
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Makes a plan take effect: opens what it needs and swaps it in. On an error the old one goes on.
 pub type Publish = Box<dyn FnMut(Plan) -> Result<(), String> + Send>;
+
+/// Bus and rule.
+pub type RuleId = (String, String);
+
+/// What is in effect.
+#[derive(Default)]
+pub struct View {
+    /// Counts published plans.
+    pub generation: u64,
+    /// Desired state, operators' words included.
+    pub catalog: Catalog,
+    /// States of rules that differ from their files.
+    pub overrides: BTreeMap<RuleId, RuleState>,
+}
+
+/// Why a change was not made; everything is as before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlError {
+    /// No such rule.
+    UnknownRule(String, String),
+    /// The plan could not be made or published.
+    Refused(String),
+}
+
+impl std::fmt::Display for ControlError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            // The words of the EventBridge API.
+            Self::UnknownRule(bus, rule) => write!(f, "Rule {rule} does not exist on EventBus {bus}."),
+            Self::Refused(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for ControlError {}
+
+impl From<CatalogError> for ControlError {
+    fn from(error: CatalogError) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
 
 /// Desired state and the way to make it so.
 pub struct Control {
     identity: Identity,
     seed: u64,
-    generation: u64,
     publish: Publish,
+    /// As the files say.
+    declared: Catalog,
+    view: Arc<ArcSwap<View>>,
 }
 
 impl Control {
     /// Control over what `publish` reaches. `seed` keys the hashes of all plans.
-    pub fn new(identity: Identity, seed: u64, publish: Publish) -> Self {
-        Self { identity, seed, generation: 0, publish }
+    /// `view` follows every change.
+    pub fn new(identity: Identity, seed: u64, view: &Arc<ArcSwap<View>>, publish: Publish) -> Self {
+        Self { identity, seed, publish, declared: Catalog::new(), view: Arc::clone(view) }
     }
 
     /// Replaces all desired state. Returns the new plan's generation.
     ///
     /// # Errors
     /// Why the plan could not be published; the old one is still in effect.
-    pub fn replace(&mut self, catalog: &Catalog) -> Result<u64, String> {
-        let mut plan = plan::compile(catalog, &self.identity, self.seed);
-        plan.generation = self.generation + 1;
-        (self.publish)(plan)?;
-        self.generation += 1;
-        Ok(self.generation)
+    pub fn replace(&mut self, catalog: &Catalog) -> Result<u64, ControlError> {
+        let overrides = self.view.load().overrides.clone();
+        let generation = self.make_so(catalog, overrides)?;
+        self.declared = catalog.clone();
+        Ok(generation)
+    }
+
+    /// Sets a rule's state until the process ends; `None` gives it back to its file. Returns the new plan's generation.
+    ///
+    /// # Errors
+    /// No such rule, or why the plan could not be published.
+    pub fn set_state(&mut self, bus: &str, rule: &str, state: Option<RuleState>) -> Result<u64, ControlError> {
+        let id = (bus.to_owned(), rule.to_owned());
+        let Some(declared) = self.declared.rule(bus, rule) else { return Err(ControlError::UnknownRule(id.0, id.1)) };
+        let mut overrides = self.view.load().overrides.clone();
+        match state {
+            Some(state) if state != declared.state => overrides.insert(id, state),
+            _ => overrides.remove(&id),
+        };
+        let declared = self.declared.clone();
+        self.make_so(&declared, overrides)
+    }
+
+    fn make_so(&mut self, catalog: &Catalog, overrides: BTreeMap<RuleId, RuleState>) -> Result<u64, ControlError> {
+        let mut catalog = catalog.clone();
+        // Rules that are gone take what was said about them along.
+        let overrides: BTreeMap<_, _> =
+            overrides.into_iter().filter(|((bus, rule), _)| catalog.rule(bus, rule).is_some()).collect();
+        for ((bus, rule), state) in &overrides {
+            if let Some(rule) = catalog.rule(bus, rule).cloned() {
+                catalog.apply(Command::PutRule(crate::catalog::Rule { state: *state, ..rule }))?;
+            }
+        }
+        let mut plan = plan::compile(&catalog, &self.identity, self.seed);
+        let generation = self.view.load().generation + 1;
+        plan.generation = generation;
+        (self.publish)(plan).map_err(ControlError::Refused)?;
+        self.view.store(Arc::new(View { generation, catalog, overrides }));
+        Ok(generation)
     }
 }

@@ -115,6 +115,10 @@ families! {
     source_rejected: Counter = "source_rejected_events";
     /// Records between the committed position and the end of the partition.
     source_lag: Gauge = "source_lag_events";
+    /// Messages that a server gave once more.
+    source_redelivered: Counter = "source_redelivered_events";
+    /// Messages that a stream removed before they were read; they are lost.
+    source_removed: Counter = "source_removed_events";
     /// Partitions paused because their deliveries do not settle.
     source_paused: Gauge = "source_paused_partitions";
     /// Events in flight: read and not settled.

@@ -10,20 +10,20 @@ use crate::time;
 use notify::{Config as WatchConfig, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Reads the configuration again and applies what may change while running.
 pub struct Reloader {
     paths: Vec<PathBuf>,
     current: Config,
-    control: Control,
+    control: Arc<Mutex<Control>>,
     metrics: Arc<Metrics>,
 }
 
 impl Reloader {
     /// A reloader for the files that gave `current`.
-    pub fn new(paths: Vec<PathBuf>, current: Config, control: Control, metrics: &Arc<Metrics>) -> Self {
+    pub fn new(paths: Vec<PathBuf>, current: Config, control: Arc<Mutex<Control>>, metrics: &Arc<Metrics>) -> Self {
         Self { paths, current, control, metrics: Arc::clone(metrics) }
     }
 
@@ -62,7 +62,9 @@ impl Reloader {
         if fixed(&loaded.config) != self.current {
             return Err("only buses, targets and rules can change while running; restart for the rest".into());
         }
-        let generation = self.control.replace(&loaded.catalog)?;
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = control.replace(&loaded.catalog).map_err(|error| error.to_string())?;
+        drop(control);
         self.current = loaded.config;
         Ok(Some(generation))
     }

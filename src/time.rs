@@ -72,6 +72,12 @@ pub fn parse_since(text: &str, now_millis: i64) -> Result<i64, String> {
     parse_iso(text).ok_or_else(|| format!("`{text}` is neither a duration (`15m`) nor a time (`2024-01-31T09:00:00Z`)"))
 }
 
+/// A date of an HTTP header (RFC 9110) as milliseconds since the epoch.
+pub fn parse_http_date(text: &str) -> Option<i64> {
+    let parsed = jiff::fmt::rfc2822::parse(text).ok()?;
+    Some(parsed.timestamp().as_millisecond())
+}
+
 /// An ISO 8601 time as milliseconds since the epoch.
 pub fn parse_iso(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)

@@ -1,6 +1,6 @@
 //! The loop of one worker: decode, match, transform, hand over. No call back up, no wait but for the next batch.
 
-use crate::catalog::{KafkaKey, OnInvalid, TargetKind};
+use crate::catalog::{KafkaKey, OnInvalid, Target, TargetKind};
 use crate::deliver::dispatcher::{Dispatcher, Origin};
 use crate::deliver::retry::Failure;
 use crate::deliver::{Payload, RuleName};
@@ -8,7 +8,8 @@ use crate::envelope::{self, Batch, DeliveryId};
 use crate::event::{Scanner, Tree, decode};
 use crate::matcher::Scratch;
 use crate::metrics::{Latency, Metrics, labels};
-use crate::plan::{BusId, BusPlan, Plan, PlannedTarget, RulePlan, TargetId};
+use crate::plan::{BusId, BusPlan, Plan, PlannedTarget, RulePlan};
+use crate::tap::{Seen, Stage, Taps};
 use crate::time;
 use crate::transform::wrap::{Framing, Record};
 use crate::transform::{Context, Input};
@@ -62,6 +63,7 @@ pub struct Worker {
     /// Takes the reason when the process must stop.
     fatal: Sender<String>,
     metrics: Arc<Metrics>,
+    taps: Arc<Taps>,
     busy: Counter<f64, AtomicU64>,
     queued: Latency,
     scanner: Scanner,
@@ -108,7 +110,7 @@ impl Worker {
         lane: Receiver<Batch>,
         routes: Arc<ArcSwap<Route>>,
         fatal: Sender<String>,
-        metrics: &Arc<Metrics>,
+        (metrics, taps): (&Arc<Metrics>, &Arc<Taps>),
     ) -> Self {
         let busy = metrics.families.worker_busy.get_or_create_owned(&labels([("worker", &number.to_string())]));
         let queued = metrics.families.queue_duration.get_or_create_owned(&labels([("worker", &number.to_string())]));
@@ -117,6 +119,7 @@ impl Worker {
             routes,
             fatal,
             metrics: Arc::clone(metrics),
+            taps: Arc::clone(taps),
             busy,
             queued,
             scanner: Scanner::default(),
@@ -247,6 +250,9 @@ impl Worker {
                 .map_err(|fault| Failure::permanent("INVALID_EVENT", format!("the event is not valid: {fault}")))?;
             matched.extend_from_slice(bus.matcher.matches(&fields, &mut self.scratch));
         }
+        if self.taps.any() {
+            self.show(bus, step.bytes(origin), &matched);
+        }
         let (hits, misses) = &mut self.tally[step.bus.0 as usize];
         *(if matched.is_empty() { misses } else { hits }) += 1;
         for &number in &matched {
@@ -260,6 +266,21 @@ impl Worker {
         }
         self.matched = matched;
         Ok(())
+    }
+
+    /// Shows an event to those who watch.
+    fn show(&self, bus: &BusPlan, event: &[u8], matched: &[u32]) {
+        let rules: Vec<_> = matched.iter().map(|&number| Arc::clone(&bus.rules[number as usize].name)).collect();
+        let seen = |rules: &[Arc<str>]| Seen {
+            bus: Arc::clone(&bus.name),
+            rules: rules.to_vec(),
+            target: None,
+            error: None,
+            event: event.to_vec(),
+        };
+        self.taps.offer(Stage::Ingress, &bus.name, || seen(&[]));
+        let stage = if matched.is_empty() { Stage::Unmatched } else { Stage::Matched };
+        self.taps.offer(stage, &bus.name, || seen(&rules));
     }
 
     fn target(
@@ -277,11 +298,8 @@ impl Worker {
         let payload = match self.render(batched, rule, &target.input, step.payload(origin)) {
             Ok(payload) => payload,
             Err(failure) => {
-                let (families, to) = (&self.metrics.families, declared.name.as_str());
-                families.dlq_events.get_or_create(&labels([("target", to), ("reason", failure.code)])).inc();
-                families.target_deliveries.get_or_create(&labels([("target", to), ("outcome", "dead_lettered")])).inc();
-                let queue = declared.dead_letter.as_deref();
-                return dispatcher.reject(origin, queue, (Some(name), to, nth), step.payload(origin), failure);
+                let event = step.payload(origin);
+                return self.unsuitable(batched, origin, (name, declared, nth), event, failure);
             }
         };
         if let Some(next) = target.bus {
@@ -296,8 +314,27 @@ impl Worker {
             steps.push(Step { bus: next, payload, hops: step.hops + 1, way });
             return;
         }
-        let key = self.key(batched, target.target, origin, step);
+        let key = match self.key(declared, origin, step) {
+            Ok(key) => key,
+            Err(failure) => return self.unsuitable(batched, origin, (name, declared, nth), payload, failure),
+        };
         dispatcher.submit(origin, &bus.name, name, (target.target, nth), (key, payload));
+    }
+
+    /// An event that cannot be given its target's form, or finds no place in it.
+    fn unsuitable(
+        &self,
+        batched: &Batched<'_>,
+        origin: Origin<'_>,
+        (rule, target, nth): (RuleName, &Target, usize),
+        payload: Payload,
+        failure: Failure,
+    ) {
+        let (families, to) = (&self.metrics.families, target.name.as_str());
+        families.dlq_events.get_or_create(&labels([("target", to), ("reason", failure.code)])).inc();
+        families.target_deliveries.get_or_create(&labels([("target", to), ("outcome", "dead_lettered")])).inc();
+        let queue = target.dead_letter.as_deref();
+        batched.route.dispatcher.reject(origin, queue, (Some(rule), to, nth), payload, failure);
     }
 
     fn render(
@@ -318,18 +355,27 @@ impl Worker {
         }
     }
 
-    /// The key of a record for a topic.
-    fn key(&mut self, batched: &Batched<'_>, target: TargetId, origin: Origin<'_>, step: &Step) -> Option<Payload> {
-        let TargetKind::Kafka(kafka) = &batched.route.plan.targets[target.0 as usize].kind else { return None };
-        match &kafka.key {
-            KafkaKey::Source => origin.key(),
-            KafkaKey::None => None,
-            KafkaKey::Path(path) => {
+    /// What the target takes from the event beside the payload: a record's key, a message's subject.
+    fn key(&mut self, target: &Target, origin: Origin<'_>, step: &Step) -> Result<Option<Payload>, Failure> {
+        let own = |text: String| Some(Payload::Own(text.into_bytes().into()));
+        match &target.kind {
+            TargetKind::Kafka(kafka) => match &kafka.key {
+                KafkaKey::Source => Ok(origin.key()),
+                KafkaKey::None => Ok(None),
+                KafkaKey::Path(path) => {
+                    let bump = Bump::new();
+                    let tree = Tree::parse_with(step.bytes(origin), &mut self.scanner, &bump).ok();
+                    Ok(tree.and_then(|tree| path.select(tree.root()).text()).and_then(own))
+                }
+            },
+            TargetKind::Nats(nats) if nats.subject.fixed().is_none() => {
                 let bump = Bump::new();
-                let tree = Tree::parse_with(step.bytes(origin), &mut self.scanner, &bump).ok()?;
-                let text = path.select(tree.root()).text()?;
-                Some(Payload::Own(text.into_bytes().into()))
+                let tree = Tree::parse_with(step.bytes(origin), &mut self.scanner, &bump)
+                    .map_err(|fault| Failure::permanent("INVALID_EVENT", fault.to_string()))?;
+                let filled = nats.subject.fill(tree.root());
+                filled.map(own).map_err(|why| Failure::permanent("INVALID_PARAMETER", why))
             }
+            _ => Ok(None),
         }
     }
 }

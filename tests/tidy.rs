@@ -17,15 +17,35 @@ const EDGES: &[(&str, &[&str])] = &[
     ("ack", &["credit"]),
     ("envelope", &["ack", "catalog", "plan", "transform"]),
     ("kafka", &[]),
+    ("tls", &["catalog"]),
+    ("nats", &["catalog", "tls"]),
+    ("webhook", &["time"]),
+    ("egress", &[]),
+    ("tap", &[]),
     ("metrics", &[]),
     ("time", &[]),
-    ("source", &["envelope", "ack", "credit", "plan", "transform", "config", "metrics", "time", "kafka"]),
-    ("deliver", &["envelope", "ack", "credit", "catalog", "plan", "config", "metrics", "time", "kafka"]),
-    ("worker", &["envelope", "event", "matcher", "transform", "plan", "catalog", "deliver", "metrics", "time"]),
-    ("config", &["catalog", "pattern", "transform", "event", "plan", "time"]),
+    (
+        "source",
+        &["envelope", "ack", "credit", "plan", "transform", "catalog", "config", "metrics", "time", "kafka", "nats"],
+    ),
+    (
+        "deliver",
+        &[
+            "envelope", "ack", "credit", "catalog", "plan", "config", "metrics", "time", "kafka", "nats", "tls", "egress",
+            "webhook", "tap", "transform",
+        ],
+    ),
+    ("worker", &["envelope", "event", "matcher", "transform", "plan", "catalog", "deliver", "metrics", "tap", "time"]),
+    ("config", &["catalog", "pattern", "transform", "event", "plan", "time", "webhook"]),
     ("control", &["catalog", "plan"]),
     ("reload", &["control", "catalog", "config", "metrics", "time"]),
-    ("api", &["control", "catalog", "config", "metrics"]),
+    (
+        "api",
+        &[
+            "control", "catalog", "config", "metrics", "tap", "time", "webhook", "event", "pattern", "transform", "plan",
+            "envelope", "source",
+        ],
+    ),
 ];
 
 const CORE: [&str; 6] = ["event", "pattern", "matcher", "transform", "catalog", "plan"];

@@ -1,65 +1,157 @@
-//! The admin endpoints: health, metrics, version. Read-only.
+//! What Sluice answers over HTTP: at the front the EventBridge endpoint, CloudEvents and webhooks; behind, for who runs
+//! it, health, metrics and the native API.
+//!
+//! In: requests. Out: events to the inlet, orders to control. Promises: a 2xx for an event says that it is settled;
+//! bodies, heads, connections and waits are bounded. Leaves to others: routing.
 
-use crate::metrics::Metrics;
+mod admin;
+mod cloud;
+mod events;
+mod hooks;
+mod rules;
+pub mod server;
+mod stats;
+mod tap;
+mod wire;
+
+pub use admin::{Admin, ROUTES, router as admin_router};
+pub use events::ENVELOPE_BYTES;
+pub use hooks::Hook;
+pub use rules::{RuleState, RuleView};
+pub use stats::{BusStats, RuleStats, SourceStats, Stats, TargetStats};
+
+use crate::control::View;
+use crate::plan::Identity;
+use crate::source::inlet::Inlet;
+use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::routing::post;
+use ring::hmac;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use std::time::Duration;
+use wire::ApiError;
 
-type Shared = Arc<Metrics>;
+/// Tokens that open what is not open to all. They are compared as keyed hashes, in constant time.
+#[derive(Clone)]
+pub struct Tokens(Arc<(hmac::Key, Vec<hmac::Tag>)>);
 
-const INDEX: &str = "\
-Sluice admin endpoints
-  /livez      the process turns over
-  /readyz     fit for traffic (503 when not); ?verbose lists why, ?exclude=PART leaves a part out
-  /startupz   has started (503 before)
-  /metrics    Prometheus
-  /version    version
-";
+impl Tokens {
+    /// Keeps what tells the tokens, not the tokens.
+    pub fn new<'t>(tokens: impl Iterator<Item = &'t str>) -> Self {
+        let seed = uuid::Uuid::new_v4();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, seed.as_bytes());
+        let tags = tokens.map(|token| hmac::sign(&key, token.as_bytes())).collect();
+        Self(Arc::new((key, tags)))
+    }
 
-/// Serves until the process ends.
-///
-/// # Errors
-/// The listener fails.
-pub async fn serve(listener: TcpListener, metrics: Shared) -> std::io::Result<()> {
-    let router = Router::new()
-        .route("/", get(|| async { INDEX }))
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/health", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/startupz", get(started))
-        .route("/metrics", get(render))
-        .route("/version", get(|| async { concat!("{\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}\n") }))
-        .with_state(metrics);
-    axum::serve(listener, router).await
+    /// Whether there is any.
+    pub fn is_empty(&self) -> bool {
+        self.0.1.is_empty()
+    }
+
+    /// Whether a request carries one: `Authorization: Bearer TOKEN`.
+    pub fn open_for(&self, headers: &HeaderMap) -> bool {
+        let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let Some(token) = value.and_then(|value| value.strip_prefix("Bearer ")) else { return false };
+        let (key, tags) = &*self.0;
+        tags.iter().fold(false, |open, tag| open | hmac::verify(key, token.trim().as_bytes(), tag.as_ref()).is_ok())
+    }
 }
 
-async fn ready(State(metrics): State<Shared>, Query(query): Query<HashMap<String, String>>) -> impl IntoResponse {
-    let mut reasons = metrics.health.not_ready();
-    if let Some(part) = query.get("exclude") {
-        reasons.remove(part);
+/// What requests at the front work with.
+pub struct Front {
+    /// Where events go.
+    pub inlet: Inlet,
+    /// What is in effect.
+    pub view: Arc<ArcSwap<View>>,
+    /// Account and region.
+    pub identity: Identity,
+    /// Largest event.
+    pub event_bytes: usize,
+    /// How long a caller waits for its events to settle.
+    pub settle_timeout: Duration,
+    /// Who may put events; everybody when there is none.
+    pub tokens: Tokens,
+    /// Whether only this machine reaches us.
+    pub loopback: bool,
+    /// Webhooks by path.
+    pub hooks: HashMap<String, Hook>,
+}
+
+impl Front {
+    fn bus_exists(&self, bus: &str) -> bool {
+        self.view.load().catalog.has_bus(bus)
     }
-    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = match (reasons.is_empty(), query.contains_key("verbose")) {
-        (true, _) => "ok\n".to_owned(),
-        (false, true) => reasons.iter().map(|(part, reason)| format!("{part}: {reason}\n")).collect(),
-        (false, false) => "not ready\n".to_owned(),
+}
+
+/// Routes of the front.
+pub fn front_router(front: Front) -> Router {
+    let front = Arc::new(front);
+    let events = Router::new()
+        .route("/", post(aws))
+        .route("/events/{*bus}", post(cloud::post))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&front), known));
+    let hooks = front.hooks.keys().fold(Router::new(), |router, path| router.route(path, post(hooks::post)));
+    let router = events.merge(hooks).fallback(nothing_here);
+    router.layer(middleware::from_fn_with_state(Arc::clone(&front), local)).with_state(front)
+}
+
+async fn nothing_here(request: Request<Body>) -> Response<Body> {
+    let text = format!(
+        "nothing answers {} {}; EventBridge: POST / with X-Amz-Target, CloudEvents: POST /events/BUS",
+        request.method(),
+        request.uri().path()
+    );
+    server::problem(StatusCode::NOT_FOUND, &text)
+}
+
+/// Refuses what a page in a browser sends to this machine under a name of its own.
+async fn local(State(front): State<Arc<Front>>, request: Request<Body>, next: Next) -> Response<Body> {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    if front.loopback && !server::names_this_machine(host) {
+        return server::problem(StatusCode::MISDIRECTED_REQUEST, "the Host header does not name this machine");
+    }
+    next.run(request).await
+}
+
+/// Refuses who shows no token, where tokens are wanted.
+async fn known(State(front): State<Arc<Front>>, request: Request<Body>, next: Next) -> Response<Body> {
+    if front.tokens.is_empty() || front.tokens.open_for(request.headers()) {
+        return next.run(request).await;
+    }
+    match wire::action(request.headers()) {
+        Some(_) => wire::answer(Err(ApiError::new(
+            "AccessDeniedException",
+            "this endpoint wants `Authorization: Bearer TOKEN` with a token of server.auth",
+        ))),
+        None => server::problem(StatusCode::UNAUTHORIZED, "`Authorization: Bearer TOKEN` is missing or wrong"),
+    }
+}
+
+/// The EventBridge endpoint.
+async fn aws(State(front): State<Arc<Front>>, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let Some(action) = wire::action(&parts.headers) else {
+        return wire::answer(Err(ApiError::new("UnknownOperationException", "X-Amz-Target names no action")));
     };
-    (status, body)
-}
-
-async fn started(State(metrics): State<Shared>) -> impl IntoResponse {
-    match metrics.health.started() {
-        true => (StatusCode::OK, "ok\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-    }
-}
-
-async fn render(State(metrics): State<Shared>) -> impl IntoResponse {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], metrics.render())
+    // A byte of an event can be six in a JSON text within JSON.
+    let bytes = match server::body(body, front.event_bytes * 6 + ENVELOPE_BYTES).await {
+        Ok(bytes) => bytes,
+        Err(answer) => return answer,
+    };
+    let region = wire::region(&parts.headers).unwrap_or(&front.identity.region);
+    let members = match wire::members(&bytes) {
+        Ok(members) => members,
+        Err(error) => return wire::answer(Err(error)),
+    };
+    wire::answer(match action {
+        "PutEvents" => events::put_events(&front, region, &members).await,
+        "TestEventPattern" => events::test_event_pattern(&members),
+        other => Err(ApiError::new("UnknownOperationException", format!("{other} is not an action of this endpoint"))),
+    })
 }

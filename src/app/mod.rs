@@ -3,26 +3,28 @@
 //! A process's life: check the brokers, lock the data directory, publish the first plan, start workers, then sources;
 //! run until a signal, the end of all input, or trouble; drain with a deadline.
 
-mod topics;
+mod brokers;
+mod front;
+mod sources;
 
+use crate::api::Admin;
 use crate::catalog::Target;
-use crate::config::model::{self, Config};
-use crate::config::values::Admin;
-use crate::config::{Loaded, check};
-use crate::control::{Control, Publish};
-use crate::credit::Window;
+use crate::config::model::Config;
+use crate::config::values::Listen;
+use crate::config::Loaded;
+use crate::control::{Control, Publish, View};
 use crate::deliver::Outlets;
-use crate::envelope::{Lanes, SourceInfo};
-use crate::kafka::ClusterError;
+use crate::egress::Egress;
+use crate::envelope::Lanes;
 use crate::metrics::{Metrics, labels};
 use crate::plan::{Identity, Plan};
 use crate::reload::{self, Reloader};
-use crate::source::kafka::KafkaSource;
-use crate::source::lines::LineSource;
-use crate::source::{Feed, Setup, Source, Stop};
+use crate::source::{Feed, Stop};
+use crate::tap::Taps;
 use crate::time;
 use crate::worker::{Route, Worker};
-use crate::{api, deliver};
+use front::Listeners;
+use crate::deliver;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use std::fs::File;
@@ -31,6 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// What the process leaves with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,16 +97,6 @@ impl std::fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
-impl From<ClusterError> for Failed {
-    fn from(error: ClusterError) -> Self {
-        let exit = match error {
-            ClusterError::Unreachable(_) => Exit::Unreachable,
-            ClusterError::Properties(_) | ClusterError::Refused(_) => Exit::Config,
-        };
-        Self::new(exit, error.to_string())
-    }
-}
-
 /// The drain's deadline when the process stops for trouble.
 const TROUBLED_DRAIN: Duration = Duration::from_secs(2);
 
@@ -129,7 +122,13 @@ pub struct App {
     outlets: Arc<Mutex<Outlets>>,
     reloader: Reloader,
     stop: Stop,
+    /// Tells the listeners that the router drains.
+    draining: watch::Sender<bool>,
     sources: Vec<JoinHandle<()>>,
+    /// What comes over HTTP.
+    front: Option<JoinHandle<()>>,
+    /// Whether input never ends by itself.
+    endless: bool,
     workers: Vec<JoinHandle<()>>,
     fatal: Receiver<String>,
     drain_timeout: Duration,
@@ -161,22 +160,37 @@ impl App {
         let metrics = Arc::new(Metrics::new(config.metrics.max_rules));
         let lock = lock(&config.data_dir)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("sluice-admin")
+            .worker_threads(2)
+            .thread_name("sluice-net")
             .enable_all()
             .build()
-            .map_err(io("cannot start the admin runtime"))?;
-        serve(&config, &runtime, &metrics)?;
+            .map_err(io("cannot start the network threads"))?;
+        let mut listeners = Listeners::bind(&config, &runtime)?;
+        let (taps, view, control) = (Arc::<Taps>::default(), Arc::<ArcSwap<View>>::default(), Arc::default());
+        let (draining, drain) = watch::channel(false);
+        listeners.serve_admin(&runtime, |tokens| Admin {
+            metrics: Arc::clone(&metrics),
+            control: Arc::clone(&control),
+            view: Arc::clone(&view),
+            taps: Arc::clone(&taps),
+            sources: names(&config, &options.extra),
+            tokens,
+            stop: drain.clone(),
+        });
         let signals = signals(&runtime)?;
-        let partitions = wait_for(options.wait, &signals, || topics::prepare_sources(&config))?;
+        let partitions = wait_for(options.wait, &signals, || brokers::prepare_sources(&config, runtime.handle()))?;
         let queues = config.sources.values().filter_map(|source| source.dead_letter.clone()).collect();
-        let needs = topics::Needs { event_bytes: config.limits.event_bytes.0, partitions, queues };
+        let event_bytes = config.limits.event_bytes.0;
+        let needs = brokers::Needs { event_bytes, partitions, queues, runtime: runtime.handle().clone() };
         let targets: Vec<_> = catalog.targets().cloned().collect();
-        wait_for(options.wait, &signals, || topics::prepare_targets(&targets, &needs))?;
+        wait_for(options.wait, &signals, || brokers::prepare_targets(&targets, &needs))?;
 
+        let public = config.server.listen.is_public() || config.server.admin.is_public();
+        let egress =
+            Egress::new(public, &config.egress.allow).map_err(|message| Failed::new(Exit::Config, message))?;
         let (fatal_out, fatal) = bounded(16);
         let outlets = Arc::new(Mutex::new(
-            Outlets::new(&config.data_dir, config.limits.event_bytes.0, &fatal_out, &metrics)
+            Outlets::new(&config.data_dir, event_bytes, (runtime.handle(), egress), &fatal_out, (&metrics, &taps))
                 .map_err(io("cannot start threads"))?,
         ));
         let routes: Arc<ArcSwap<Route>> =
@@ -184,16 +198,26 @@ impl App {
         let publish = publisher(&outlets, &routes, &metrics, needs, targets);
         let identity = Identity { account: config.identity.account.clone(), region: config.identity.region.clone() };
         let seed = std::hash::RandomState::new().build_hasher().finish();
-        let mut control = Control::new(identity.clone(), seed, publish);
-        control.replace(&catalog).map_err(|message| Failed::new(Exit::Config, message))?;
+        let mut writer = Control::new(identity.clone(), seed, &view, publish);
+        writer.replace(&catalog).map_err(|error| Failed::new(Exit::Config, error.to_string()))?;
+        let writer = Arc::clone(control.get_or_init(|| Arc::new(Mutex::new(writer))));
 
-        let (lanes, workers) = start_workers(config.workers, &routes, &fatal_out, &metrics)?;
+        let (lanes, workers) = start_workers(config.workers, &routes, &fatal_out, (&metrics, &taps))?;
         let stop = Stop::default();
-        let feed = Feed { lanes, stop: stop.clone(), fatal: fatal_out, metrics: Arc::clone(&metrics) };
+        let feed = Feed {
+            lanes,
+            stop: stop.clone(),
+            fatal: fatal_out,
+            metrics: Arc::clone(&metrics),
+            runtime: runtime.handle().clone(),
+        };
         let mut sources = Vec::new();
-        for (setup, source) in sources_of(&config, &identity, options.extra)? {
+        for (setup, source) in sources::of(&config, &identity, options.extra)? {
             sources.push(source.spawn(setup, feed.clone()).map_err(io("cannot start a source"))?);
         }
+        // Without a source of its own, or with webhooks, there is no end of all input.
+        let endless = sources.is_empty() || config.sources.values().any(|source| source.webhook.is_some());
+        let front = listeners.serve_front((&config, &identity, &metrics), &feed, &view, &drain)?;
         drop(feed);
         let (changed_out, changed_in) = bounded(1);
         let watch = match options.watch {
@@ -207,14 +231,17 @@ impl App {
         let changed = if options.watch { changed_in } else { crossbeam_channel::never() };
         metrics.health.set_started();
         let drain_timeout = options.drain_timeout.unwrap_or(config.server.shutdown.drain_timeout.0);
-        let reloader = Reloader::new(options.paths, config, control, &metrics);
+        let reloader = Reloader::new(options.paths, config, writer, &metrics);
         tracing::info!(workers = workers.len(), sources = sources.len(), "started");
         Ok(Self {
             metrics,
             outlets,
             reloader,
             stop,
+            draining,
             sources,
+            front,
+            endless,
             workers,
             fatal,
             drain_timeout,
@@ -256,7 +283,8 @@ impl App {
                 }
                 default(Duration::from_millis(100)) => {}
             }
-            if !tick(&self.metrics) || self.sources.iter().all(JoinHandle::is_finished) {
+            let exhausted = !self.endless && self.sources.iter().all(JoinHandle::is_finished);
+            if !tick(&self.metrics) || exhausted {
                 break;
             }
         }
@@ -281,6 +309,8 @@ impl App {
         let deadline = time::now() + self.drain_timeout;
         self.metrics.health.set_draining();
         self.stop.set();
+        self.draining.send_replace(true);
+        self.sources.extend(self.front.take());
         let done = |handles: &[JoinHandle<()>]| handles.iter().all(JoinHandle::is_finished);
         // Sources end when everything is settled and committed; workers when the sources have let go of the lanes.
         while !done(&self.sources) || !done(&self.workers) {
@@ -305,7 +335,7 @@ fn start_workers(
     count: u32,
     routes: &Arc<ArcSwap<Route>>,
     fatal: &Sender<String>,
-    metrics: &Arc<Metrics>,
+    (metrics, taps): (&Arc<Metrics>, &Arc<Taps>),
 ) -> Result<(Lanes, Vec<JoinHandle<()>>), Failed> {
     let count = match count {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -314,7 +344,7 @@ fn start_workers(
     let (lanes, ends) = Lanes::new(count);
     let mut workers = Vec::new();
     for (number, lane) in ends.into_iter().enumerate() {
-        let worker = Worker::new(number, lane, Arc::clone(routes), fatal.clone(), metrics);
+        let worker = Worker::new(number, lane, Arc::clone(routes), fatal.clone(), (metrics, taps));
         let spawned = std::thread::Builder::new().name(format!("sluice-worker-{number}")).spawn(move || worker.run());
         workers.push(spawned.map_err(io("cannot start a worker"))?);
     }
@@ -326,7 +356,7 @@ fn publisher(
     outlets: &Arc<Mutex<Outlets>>,
     routes: &Arc<ArcSwap<Route>>,
     metrics: &Arc<Metrics>,
-    needs: topics::Needs,
+    needs: brokers::Needs,
     mut prepared: Vec<Target>,
 ) -> Publish {
     let (outlets, routes, metrics) = (Arc::clone(outlets), Arc::clone(routes), Arc::clone(metrics));
@@ -334,7 +364,7 @@ fn publisher(
     Box::new(move |plan: Plan| {
         // Brokers are asked about new and changed targets only: a change of rules needs none of them.
         let fresh: Vec<Target> = plan.targets.iter().filter(|target| !prepared.contains(target)).cloned().collect();
-        topics::prepare_targets(&fresh, &needs).map_err(|failed| failed.message)?;
+        brokers::prepare_targets(&fresh, &needs).map_err(|failed| failed.message)?;
         prepared.clone_from(&plan.targets);
         let dispatcher = outlets.lock().unwrap_or_else(PoisonError::into_inner).dispatcher(&plan)?;
         count_rules(&plan, &metrics);
@@ -386,19 +416,11 @@ fn lock(data_dir: &Path) -> Result<File, Failed> {
     Ok(lock)
 }
 
-fn serve(config: &Config, runtime: &tokio::runtime::Runtime, metrics: &Arc<Metrics>) -> Result<(), Failed> {
-    let Admin::At(address) = config.server.admin else { return Ok(()) };
-    let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).map_err(|error| {
-        let help = "free it, or set server.admin to another address or `off`";
-        Failed::new(Exit::Io, format!("cannot listen on {address}: {error}; {help}"))
-    })?;
-    let metrics = Arc::clone(metrics);
-    runtime.spawn(async move {
-        if let Err(error) = api::serve(listener, metrics).await {
-            tracing::error!("the admin endpoints have ended: {error}");
-        }
-    });
-    Ok(())
+/// Names of all sources, as metrics have them.
+fn names(config: &Config, extra: &sources::Extra) -> Vec<String> {
+    let declared = config.sources.keys().cloned();
+    let front = matches!(config.server.listen, Listen::At(_)).then(|| "http".to_owned());
+    declared.chain(extra.iter().map(|(name, ..)| name.clone())).chain(front).collect()
 }
 
 fn signals(runtime: &tokio::runtime::Runtime) -> Result<Receiver<Signal>, Failed> {
@@ -419,51 +441,4 @@ fn signals(runtime: &tokio::runtime::Runtime) -> Result<Receiver<Signal>, Failed
     listen(SignalKind::interrupt(), Signal::Terminate, out.clone())?;
     listen(SignalKind::hangup(), Signal::Reload, out)?;
     Ok(signals)
-}
-
-type Extra = Option<(String, String, Box<dyn std::io::Read + Send>)>;
-
-fn sources_of(config: &Config, identity: &Identity, extra: Extra) -> Result<Vec<(Setup, Source)>, Failed> {
-    let window = Window { events: config.limits.in_flight_events, bytes: config.limits.in_flight_bytes.0 };
-    let event_bytes = usize::try_from(config.limits.event_bytes.0).unwrap_or(usize::MAX);
-    let mut sources = Vec::new();
-    for (name, source) in &config.sources {
-        let info = SourceInfo {
-            name: name.as_str().into(),
-            bus: source.bus.as_str().into(),
-            framing: check::framing(&source.envelope).map_err(|message| Failed::new(Exit::Config, message))?,
-            on_invalid: source.on_invalid.into(),
-            dead_letter: source.dead_letter.clone(),
-            event_bytes,
-            identity: identity.clone(),
-        };
-        sources.push((Setup { info: Arc::new(info), window }, source_of(source)));
-    }
-    if let Some((name, bus, lines)) = extra {
-        let info = SourceInfo {
-            name: name.as_str().into(),
-            bus: bus.into(),
-            framing: crate::transform::wrap::Framing::EventBridge,
-            on_invalid: crate::catalog::OnInvalid::DeadLetter,
-            dead_letter: None,
-            event_bytes,
-            identity: identity.clone(),
-        };
-        sources.push((Setup { info: Arc::new(info), window }, Source::Lines(LineSource::Reader(name, lines))));
-    }
-    Ok(sources)
-}
-
-fn source_of(source: &model::Source) -> Source {
-    match (&source.kafka, &source.file) {
-        (Some(kafka), _) => Source::Kafka(KafkaSource {
-            client: check::client_properties(&kafka.brokers, kafka.sasl.as_ref(), &kafka.properties),
-            topics: kafka.topics.clone(),
-            group: kafka.group.clone(),
-            instance_id: kafka.instance_id.clone(),
-            start: kafka.start,
-        }),
-        (None, Some(file)) => Source::Lines(LineSource::File(file.path.clone())),
-        (None, None) => Source::Lines(LineSource::Stdin),
-    }
 }

@@ -3,12 +3,18 @@
 //! In: [`Command`]s. Out: a consistent [`Catalog`] or a reason. Promises: references resolve and no chain of buses
 //! ends where it began. Leaves to others: compiling (`plan`), reading files (`config`).
 
+mod target;
+
+pub use target::{
+    HttpAuth, HttpMethod, HttpTarget, KafkaKey, KafkaTarget, NatsAuth, NatsClient, NatsTarget, Rate, RetryPolicy, Secret, Target,
+    TargetKind, Tls, TopicShape,
+};
+
 use crate::pattern::{Numbers, Pattern};
-use crate::transform::{Input, JsonPath};
+use crate::transform::Input;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The bus that exists without being declared.
 pub const DEFAULT_BUS: &str = "default";
@@ -28,94 +34,6 @@ pub struct Bus {
     pub name: String,
     /// How its rules compare plain numbers.
     pub numbers: Numbers,
-}
-
-/// Where events can go; rules refer to it by name.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Target {
-    /// Unique.
-    pub name: String,
-    /// What it is.
-    pub kind: TargetKind,
-    /// When to give up.
-    pub retry: RetryPolicy,
-    /// The target that takes what this one does not; the bus's default queue otherwise.
-    pub dead_letter: Option<String>,
-}
-
-/// The kinds of target.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TargetKind {
-    /// A Kafka topic.
-    Kafka(KafkaTarget),
-    /// A log group in the data directory.
-    Log {
-        /// As in `/aws/events/orders`.
-        group: String,
-    },
-    /// One JSON line an event on standard output.
-    Stdout,
-    /// Another bus, by name.
-    Bus(String),
-}
-
-/// A topic and how to write to it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct KafkaTarget {
-    /// Client properties, `bootstrap.servers` among them; targets with equal ones share a producer.
-    pub client: Arc<BTreeMap<String, String>>,
-    /// The topic.
-    pub topic: String,
-    /// Where the record's key comes from.
-    pub key: KafkaKey,
-    /// Partitions and replication factor to create the topic with when it does not exist.
-    pub create: Option<TopicShape>,
-}
-
-/// The shape of a topic to create.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TopicShape {
-    /// Number of partitions; the source's number when absent.
-    pub partitions: Option<i32>,
-    /// Replication factor; the broker's default when absent.
-    pub replication: Option<i32>,
-}
-
-/// Where the key of a produced record comes from.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub enum KafkaKey {
-    /// The key of the record that the event came in.
-    #[default]
-    Source,
-    /// A path into the event.
-    Path(JsonPath),
-    /// No key.
-    None,
-}
-
-/// When retrying ends, whichever comes first, and how it is paced.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RetryPolicy {
-    /// Tries after the first.
-    pub max_attempts: u32,
-    /// Age of the event.
-    pub max_age: Duration,
-    /// First delay's ceiling.
-    pub initial: Duration,
-    /// Any delay's ceiling.
-    pub max: Duration,
-}
-
-impl Default for RetryPolicy {
-    /// The service's: 185 tries, 24 hours; first about a second, at most five minutes apart.
-    fn default() -> Self {
-        Self {
-            max_attempts: 185,
-            max_age: Duration::from_hours(24),
-            initial: Duration::from_secs(1),
-            max: Duration::from_mins(5),
-        }
-    }
 }
 
 /// Whether a rule matches and delivers.
@@ -153,8 +71,21 @@ pub struct Rule {
     pub state: RuleState,
     /// What it matches.
     pub pattern: Arc<Pattern>,
+    /// The pattern as it was given.
+    pub text: Arc<str>,
+    /// What it is for, and whom to ask.
+    pub about: About,
     /// Where matches go, in order.
     pub targets: Vec<RuleTarget>,
+}
+
+/// What people say about a rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// What it is for.
+    pub description: Option<String>,
+    /// Whom to ask.
+    pub owner: Option<String>,
 }
 
 /// A target of a rule with the form it receives.
@@ -234,6 +165,16 @@ impl Catalog {
     /// Rules by bus and name.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.rules.values()
+    }
+
+    /// A rule of a bus.
+    pub fn rule(&self, bus: &str, name: &str) -> Option<&Rule> {
+        self.rules.get(&(bus.to_owned(), name.to_owned()))
+    }
+
+    /// Whether a bus of this name exists.
+    pub fn has_bus(&self, name: &str) -> bool {
+        self.buses.contains_key(name)
     }
 
     /// Applies a command.

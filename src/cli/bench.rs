@@ -2,7 +2,7 @@
 
 use super::{Logging, corpus, output};
 use crate::app::{Exit, Failed};
-use crate::config::check::client_properties;
+use crate::config::check::clients;
 use crate::config::model::LogFormat;
 use crate::kafka::{Cluster, client_config};
 use crate::metrics::Usage;
@@ -70,7 +70,7 @@ fn broken(what: &str, error: impl std::fmt::Display) -> Failed {
 
 impl Pipeline {
     fn run(&self) -> Result<(), Failed> {
-        let client = client_properties(&self.brokers, None, &BTreeMap::new());
+        let client = clients::kafka(&self.brokers, None, None, &BTreeMap::new());
         let cluster = Cluster::new(&client)?;
         let mark = time::wall_millis();
         let (from, to) = (format!("sluice-bench-{mark}"), format!("sluice-bench-{mark}-out"));
@@ -164,7 +164,7 @@ impl Pipeline {
     fn config(&self, from: &str, to: &str, group: &str, rules: u64) -> String {
         let brokers = &self.brokers;
         let mut text = format!(
-            "server: {{ admin: \"off\" }}\nsources:\n  in: {{ kafka: {{ brokers: \"{brokers}\", topics: [{from}], group: {group} }} }}\n\
+            "server: {{ listen: \"off\", admin: \"off\" }}\nsources:\n  in: {{ kafka: {{ brokers: \"{brokers}\", topics: [{from}], group: {group} }} }}\n\
              targets:\n  out: {{ kafka: {{ brokers: \"{brokers}\", topic: {to} }} }}\nrules:\n"
         );
         for number in 0..rules {
@@ -176,7 +176,7 @@ impl Pipeline {
     }
 
     fn until_committed(&self, topic: &str, group: &str, deadline: Instant) -> Result<(), Failed> {
-        let client = client_properties(&self.brokers, None, &BTreeMap::new());
+        let client = clients::kafka(&self.brokers, None, None, &BTreeMap::new());
         let mut config = client_config(&client);
         let consumer: BaseConsumer =
             config.set("group.id", group).create().map_err(|error| broken("cannot make a consumer", error))?;

@@ -1,13 +1,18 @@
 //! The command line: one file a verb. Results go to standard output, everything else to standard error.
 
+mod admin;
 mod bench;
 mod config;
 pub mod corpus;
 mod demo;
+mod health;
 mod logs;
 mod orders;
 mod put;
+mod rules;
 mod run;
+mod tap;
+mod top;
 
 use crate::app::{Exit, Failed};
 use crate::config::model::LogFormat;
@@ -15,7 +20,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-/// EventBridge-compatible event router: Kafka in, rules, Kafka and logs out, nothing lost.
+/// EventBridge-compatible event router: Kafka, NATS and HTTP in, rules, Kafka, NATS, HTTP and logs out, nothing lost.
 #[derive(Parser)]
 #[command(name = "sluice", version, about, max_term_width = 100)]
 struct Arguments {
@@ -49,6 +54,15 @@ enum Verb {
     /// Show, describe or begin a configuration
     #[command(subcommand)]
     Config(config::Config),
+    /// Watch live events of a running process, without slowing it
+    Tap(tap::Tap),
+    /// The rules of a running process
+    #[command(subcommand)]
+    Rules(rules::Rules),
+    /// Watch what a running process is doing
+    Top(top::Top),
+    /// Ask a running process whether it is ready
+    Health(health::Health),
     /// Read log groups
     #[command(subcommand)]
     Logs(logs::Logs),
@@ -98,6 +112,10 @@ fn verb(verb: Verb, logging: &Logging) -> Result<(), Failed> {
         Verb::Put(put) => put.run(logging),
         Verb::Validate(validate) => validate.run(),
         Verb::Config(config) => config.run(),
+        Verb::Tap(tap) => tap.run(),
+        Verb::Rules(rules) => rules.run(),
+        Verb::Top(top) => top.run(),
+        Verb::Health(health) => health.run(),
         Verb::Logs(logs) => logs.run(),
         Verb::Bench(bench) => bench.run(logging),
         Verb::Completions { shell } => {

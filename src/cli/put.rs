@@ -3,7 +3,7 @@
 use super::Logging;
 use super::orders::Order;
 use crate::app::{Exit, Failed};
-use crate::config::{self, Outside, check::client_properties, model::LogFormat};
+use crate::config::{self, Outside, check::clients, model::LogFormat};
 use crate::event::Tree;
 use crate::kafka::{Cluster, client_config};
 use crate::time;
@@ -111,7 +111,7 @@ impl Put {
 
     fn destination(&self) -> Result<(BTreeMap<String, String>, String), Failed> {
         if let (Some(brokers), Some(topic)) = (&self.brokers, &self.topic) {
-            return Ok((client_properties(brokers, None, &BTreeMap::new()), topic.clone()));
+            return Ok((clients::kafka(brokers, None, None, &BTreeMap::new()), topic.clone()));
         }
         let loaded = config::load(&self.config, &Outside::default())
             .map_err(|problems| Failed::new(Exit::Config, problems.to_string()))?;
@@ -124,7 +124,7 @@ impl Put {
                 "the configuration has no such Kafka source; use --brokers and --topic",
             ));
         };
-        let client = client_properties(&kafka.brokers, kafka.sasl.as_ref(), &kafka.properties);
+        let client = clients::kafka(&kafka.brokers, kafka.sasl.as_ref(), kafka.tls.as_ref(), &kafka.properties);
         let first = kafka.topics.first().cloned().unwrap_or_default();
         Ok((client, self.topic.clone().unwrap_or(first)))
     }

@@ -2,6 +2,7 @@
 
 use super::{Logging, Paths};
 use crate::app::{App, Exit, Failed, Options};
+use crate::config::values::Listen;
 use crate::config::{self, Outside};
 use crate::time;
 
@@ -32,9 +33,9 @@ impl Run {
             return Ok(());
         }
         logging.start(&loaded.config.log.level, loaded.config.log.format)?;
-        if loaded.config.sources.is_empty() {
-            let message =
-                "the configuration has no source; declare one under `sources:` (`sluice config init` shows how)";
+        if loaded.config.sources.is_empty() && loaded.config.server.listen == Listen::Off {
+            let message = "the configuration has no source; declare one under `sources:` (`sluice config init` shows how), \
+                 or let events come over HTTP with `server.listen`";
             return Err(Failed::new(Exit::Config, message));
         }
         let options = Options {

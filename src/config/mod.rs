@@ -6,6 +6,7 @@
 
 pub mod check;
 mod de;
+pub mod ends;
 pub mod model;
 mod outside;
 mod problem;

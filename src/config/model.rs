@@ -1,6 +1,7 @@
 //! The configuration's types: one definition gives reading, printing and the JSON Schema.
 
-use super::values::{Admin, Json, Secret, Size, Span, text_or_map};
+use super::ends::{Source, Target};
+use super::values::{Json, Listen, Secret, Size, Span, text_or_map};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ pub struct FileConfig {
     pub data_dir: Option<PathBuf>,
     /// Addresses.
     pub server: Option<Server>,
+    /// Where HTTP targets may lead.
+    pub egress: Option<Egress>,
     /// What Sluice says of itself.
     pub log: Option<Log>,
     /// Metrics.
@@ -50,6 +53,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// See [`Server`].
     pub server: Server,
+    /// See [`Egress`].
+    pub egress: Egress,
     /// See [`Log`].
     pub log: Log,
     /// See [`MetricsConfig`].
@@ -74,16 +79,53 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
-    /// Health, metrics and the native API: an address, or `off`.
-    pub admin: Admin,
+    /// The EventBridge endpoint, CloudEvents and webhooks: an address, or `off`. One that others than this machine
+    /// reach needs `auth`.
+    pub listen: Listen,
+    /// Health, metrics and the native API: an address, or `off`. From other machines, health and metrics are open and
+    /// everything else needs `auth`.
+    pub admin: Listen,
+    /// Who may call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<ServerAuth>,
+    /// How long a caller may wait for its events to settle.
+    pub settle_timeout: Span,
+    /// Connections at once on `listen`.
+    pub max_connections: u32,
     /// How the process ends.
     pub shutdown: Shutdown,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { admin: Admin::At(SocketAddr::from(([127, 0, 0, 1], 4567))), shutdown: Shutdown::default() }
+        let local = |port| Listen::At(SocketAddr::from(([127, 0, 0, 1], port)));
+        Self {
+            listen: local(4566),
+            admin: local(4567),
+            auth: None,
+            settle_timeout: Span(Duration::from_secs(20)),
+            max_connections: 1024,
+            shutdown: Shutdown::default(),
+        }
     }
+}
+
+/// Who may call.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerAuth {
+    /// Tokens for `Authorization: Bearer`, 16 characters at least; two while one replaces the other. Take them from
+    /// outside: `"${file:/run/secrets/sluice-token}"`.
+    pub bearer: Vec<Secret>,
+}
+
+/// Where HTTP targets may lead.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Egress {
+    /// Networks (`10.0.0.0/8`) or addresses that are not public and allowed all the same, plain http included. While
+    /// every listener is on loopback, loopback needs no permission.
+    pub allow: Vec<String>,
 }
 
 /// How the process ends.
@@ -204,34 +246,7 @@ pub enum NumberMatching {
     Text,
 }
 
-/// Where events come from: exactly one of `kafka`, `stdin`, `file`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Source {
-    /// The bus it feeds.
-    #[serde(default = "default_bus")]
-    pub bus: String,
-    /// A consumer group.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kafka: Option<KafkaSource>,
-    /// JSON lines on standard input.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stdin: Option<Empty>,
-    /// JSON lines in a file, read once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<FileSource>,
-    /// How records become events.
-    #[serde(default)]
-    pub envelope: Envelope,
-    /// What happens to records that are no valid events.
-    #[serde(default)]
-    pub on_invalid: OnInvalid,
-    /// The target that takes them; the bus's default queue in `data_dir` otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dead_letter: Option<String>,
-}
-
-fn default_bus() -> String {
+pub(super) fn default_bus() -> String {
     crate::catalog::DEFAULT_BUS.into()
 }
 
@@ -239,230 +254,6 @@ fn default_bus() -> String {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Empty {}
-
-/// Where a group begins on a partition that it has never committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Start {
-    /// At its first record.
-    #[default]
-    Earliest,
-    /// After its last record.
-    Latest,
-}
-
-/// What happens to records that are no valid events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnInvalid {
-    /// Kept in the dead-letter queue.
-    #[default]
-    DeadLetter,
-    /// Dropped and counted.
-    Drop,
-    /// The process stops with an error.
-    Fail,
-}
-
-impl From<OnInvalid> for crate::catalog::OnInvalid {
-    fn from(policy: OnInvalid) -> Self {
-        match policy {
-            OnInvalid::DeadLetter => Self::DeadLetter,
-            OnInvalid::Drop => Self::Drop,
-            OnInvalid::Fail => Self::Fail,
-        }
-    }
-}
-
-/// JSON lines in a file.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FileSource {
-    /// The file.
-    pub path: PathBuf,
-}
-
-/// How to reach a Kafka cluster.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct KafkaSource {
-    /// `host:port`, several separated by commas.
-    pub brokers: String,
-    /// Topics to read.
-    pub topics: Vec<String>,
-    /// The consumer group.
-    pub group: String,
-    /// Where a new group begins.
-    #[serde(default)]
-    pub start: Start,
-    /// Makes the membership static. Must be stable and unique, as a StatefulSet's pod name is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instance_id: Option<String>,
-    /// User name and password.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sasl: Option<Sasl>,
-    /// Further properties of librdkafka. Those that the delivery promise rests on are refused.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub properties: BTreeMap<String, Secret>,
-}
-
-/// User name and password.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Sasl {
-    /// `PLAIN`.
-    #[serde(default = "plain")]
-    pub mechanism: String,
-    /// User name.
-    pub username: String,
-    /// Password; take it from outside: `"${file:/run/secrets/kafka}"`.
-    pub password: Secret,
-}
-
-fn plain() -> String {
-    "PLAIN".into()
-}
-
-/// How records become events.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Envelope {
-    /// The record is the envelope.
-    #[default]
-    EventBridge,
-    /// CloudEvents 1.0, structured or binary.
-    CloudEvents,
-    /// Any JSON value becomes `detail`.
-    Raw(RawEnvelope),
-}
-
-/// Attributes of raw records.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawEnvelope {
-    /// The event's `source`: a text, or a path into the record as `$.type`.
-    pub source: Attribute,
-    /// The event's `detail-type`, likewise.
-    pub detail_type: Attribute,
-}
-
-/// Where an attribute comes from: a text, a path (`$.type`), or `{ header: NAME }`.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Attribute {
-    /// A text or a path.
-    Text(String),
-    /// A record header.
-    Header(HeaderAttribute),
-}
-
-impl<'de> Deserialize<'de> for Attribute {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text_or_map(deserializer, "a text, a path or `header: NAME`", Self::Text, Self::Header)
-    }
-}
-
-/// A record header.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HeaderAttribute {
-    /// Its name.
-    pub header: String,
-}
-
-/// Where events can go: exactly one of `kafka`, `log`, `stdout`, `bus`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Target {
-    /// A topic.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kafka: Option<KafkaTarget>,
-    /// A log group.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub log: Option<LogTarget>,
-    /// JSON lines on standard output.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stdout: Option<Empty>,
-    /// Another bus.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bus: Option<String>,
-    /// When retrying ends.
-    #[serde(default)]
-    pub retry: Retry,
-    /// The target that takes what this one does not; the bus's default queue in `data_dir` otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dead_letter: Option<String>,
-}
-
-/// A topic.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct KafkaTarget {
-    /// `host:port`, several separated by commas.
-    pub brokers: String,
-    /// The topic.
-    pub topic: String,
-    /// The record's key: `source` (that of the record read), `none`, or a path into the event as `$.detail.orderId`.
-    #[serde(default = "source_key")]
-    pub key: String,
-    /// Creates the topic at start when it does not exist. Dead-letter topics are created in any case.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub create: Option<TopicShape>,
-    /// User name and password.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sasl: Option<Sasl>,
-    /// Further properties of librdkafka. Those that the delivery promise rests on are refused.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub properties: BTreeMap<String, Secret>,
-}
-
-fn source_key() -> String {
-    "source".into()
-}
-
-/// The shape of a topic to create.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct TopicShape {
-    /// Partitions; as many as the sources' largest topic has when absent.
-    pub partitions: Option<i32>,
-    /// Replicas; the broker's default when absent.
-    pub replication_factor: Option<i32>,
-}
-
-/// A log group.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LogTarget {
-    /// As in `/aws/events/orders`.
-    pub group: String,
-}
-
-/// When retrying ends, whichever comes first, and how it is paced.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Retry {
-    /// Tries after the first, 0 to 185.
-    pub max_attempts: u32,
-    /// Age of the event.
-    pub max_age: Span,
-    /// Ceiling of the first delay.
-    pub initial: Span,
-    /// Ceiling of any delay.
-    pub max: Span,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        let policy = crate::catalog::RetryPolicy::default();
-        Self {
-            max_attempts: policy.max_attempts,
-            max_age: Span(policy.max_age),
-            initial: Span(policy.initial),
-            max: Span(policy.max),
-        }
-    }
-}
 
 /// A rule.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]

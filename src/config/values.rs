@@ -1,5 +1,6 @@
 //! Values of configuration keys that are more than text and numbers.
 
+use crate::catalog::Rate;
 use crate::time;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -8,16 +9,16 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Where the admin endpoints listen.
+/// Where endpoints listen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admin {
+pub enum Listen {
     /// Nowhere.
     Off,
     /// At this address.
     At(SocketAddr),
 }
 
-impl<'de> Deserialize<'de> for Admin {
+impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match String::deserialize(deserializer)?.as_str() {
             "off" | "false" => Ok(Self::Off),
@@ -28,7 +29,7 @@ impl<'de> Deserialize<'de> for Admin {
     }
 }
 
-impl Serialize for Admin {
+impl Serialize for Listen {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Off => serializer.serialize_str("off"),
@@ -37,7 +38,7 @@ impl Serialize for Admin {
     }
 }
 
-impl JsonSchema for Admin {
+impl JsonSchema for Listen {
     fn schema_name() -> Cow<'static, str> {
         "Address".into()
     }
@@ -115,6 +116,40 @@ impl JsonSchema for Json {
     }
 }
 
+impl Listen {
+    /// Whether others than this machine can reach it.
+    pub fn is_public(self) -> bool {
+        matches!(self, Self::At(address) if !address.ip().to_canonical().is_loopback())
+    }
+}
+
+/// So many in a period: `50/s`, `600/m`, `10000/h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit(pub Rate);
+
+impl<'de> Deserialize<'de> for RateLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Rate::parse(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for RateLimit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl JsonSchema for RateLimit {
+    fn schema_name() -> Cow<'static, str> {
+        "Rate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^([0-9]+/(s|m|h)|\\$\\{.*\\})$" })
+    }
+}
+
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct Secret(String);
@@ -123,6 +158,11 @@ impl Secret {
     /// The text, for the client that needs it.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// For the catalog.
+    pub fn keep(&self) -> crate::catalog::Secret {
+        crate::catalog::Secret::new(&self.0)
     }
 }
 

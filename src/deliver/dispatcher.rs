@@ -1,15 +1,19 @@
 //! The outlets of one plan, and how deliveries find theirs.
 
 use super::dead_letter::Letter;
+use super::http::Endpoints;
 use super::kafka::Producers;
 use super::log::{LineSink, Writer};
+use super::nats::Connections;
 use super::retry::Failure;
-use super::{Delivery, Outlet, Payload, RuleName, Sink, Timer};
+use super::{Delivery, Outlet, Payload, RuleName, Shared, Sink, Timer};
 use crate::ack::Pending;
 use crate::catalog::{RetryPolicy, Target, TargetKind};
+use crate::egress::Egress;
 use crate::envelope::{Batch, DeliveryId, Envelope, Position};
 use crate::metrics::Metrics;
 use crate::plan::{Plan, TargetId};
+use crate::tap::Taps;
 use crossbeam_channel::Sender;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,10 +24,11 @@ use std::time::{Duration, Instant};
 pub struct Outlets {
     data_dir: PathBuf,
     producers: Producers,
+    connections: Connections,
+    endpoints: Endpoints,
     files: Arc<Writer>,
     stdout: Arc<Writer>,
-    timer: Arc<Timer>,
-    metrics: Arc<Metrics>,
+    shared: Shared,
     open: HashMap<String, (Target, Arc<Outlet>)>,
     queues: HashMap<Arc<str>, Arc<Outlet>>,
 }
@@ -36,16 +41,22 @@ impl Outlets {
     pub fn new(
         data_dir: &Path,
         event_bytes: u64,
+        (runtime, egress): (&tokio::runtime::Handle, Egress),
         fatal: &Sender<String>,
-        metrics: &Arc<Metrics>,
+        (metrics, taps): (&Arc<Metrics>, &Arc<Taps>),
     ) -> std::io::Result<Self> {
         Ok(Self {
             data_dir: data_dir.to_owned(),
             producers: Producers::new(event_bytes),
+            connections: Connections::new(runtime.clone()),
+            endpoints: Endpoints::new(runtime.clone(), egress),
             files: Writer::spawn("sluice-files", fatal)?,
             stdout: Writer::spawn("sluice-stdout", fatal)?,
-            timer: Timer::spawn()?,
-            metrics: Arc::clone(metrics),
+            shared: Shared {
+                timer: Timer::spawn()?,
+                metrics: Arc::clone(metrics),
+                taps: Arc::clone(taps),
+            },
             open: HashMap::new(),
             queues: HashMap::new(),
         })
@@ -64,7 +75,7 @@ impl Outlets {
                 Some((known, outlet)) if known == target => Some(Arc::clone(outlet)),
                 _ => self
                     .sink(target)?
-                    .map(|sink| Outlet::new(&target.name, sink, target.retry, &self.timer, &self.metrics)),
+                    .map(|sink| Outlet::new(&target.name, sink, target.retry, &self.shared)),
             };
             if let Some(outlet) = &outlet {
                 open.insert(target.name.clone(), (target.clone(), Arc::clone(outlet)));
@@ -94,18 +105,23 @@ impl Outlets {
                 let folder = group_folder(&self.data_dir, group);
                 Some(Sink::Log(LineSink::folder(&self.files, folder, false)))
             }
+            TargetKind::Nats(nats) => Some(Sink::Nats(self.connections.subject(nats))),
+            TargetKind::Http(http) => {
+                let made = self.endpoints.endpoint(http).map_err(|why| format!("target {}: {why}", target.name));
+                Some(Sink::Http(made?))
+            }
             TargetKind::Kafka(kafka) => Some(Sink::Kafka(self.producers.topic(kafka)?)),
         })
     }
 
     /// The queue in the data directory for dead letters that have no other.
     fn default_queue(&mut self, bus: &Arc<str>) -> Arc<Outlet> {
-        let (data_dir, files, timer, metrics) = (&self.data_dir, &self.files, &self.timer, &self.metrics);
+        let (data_dir, files, shared) = (&self.data_dir, &self.files, &self.shared);
         let made = self.queues.entry(Arc::clone(bus)).or_insert_with(|| {
             let folder = data_dir.join("dead-letters").join(bus.trim_start_matches('/'));
             let sink = Sink::Log(LineSink::folder(files, folder, true));
             let retry = RetryPolicy { max: Duration::from_secs(10), ..RetryPolicy::default() };
-            Outlet::new(&format!("dead-letters/{bus}"), sink, retry, timer, metrics)
+            Outlet::new(&format!("dead-letters/{bus}"), sink, retry, shared)
         });
         Arc::clone(made)
     }

@@ -6,8 +6,10 @@
 
 pub mod dead_letter;
 pub mod dispatcher;
+pub mod http;
 pub mod kafka;
 pub mod log;
+pub mod nats;
 mod notice;
 pub mod retry;
 mod timer;
@@ -19,6 +21,7 @@ use crate::ack::Pending;
 use crate::catalog::RetryPolicy;
 use crate::envelope::{DeliveryId, Position};
 use crate::metrics::{Latency, Metrics, labels};
+use crate::tap::{Seen, Stage, Taps};
 use crate::time;
 use dead_letter::Letter;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
@@ -77,7 +80,7 @@ pub struct Delivery {
     pub last_resort: Arc<Outlet>,
     /// What the target receives.
     pub payload: Payload,
-    /// The record key to produce with.
+    /// What the sink takes from the event beside the payload: a record's key, or the subject of a message.
     pub key: Option<Payload>,
     /// The bus whose rule matched.
     pub bus: Arc<str>,
@@ -110,12 +113,27 @@ pub struct Outlet {
     /// Where failed attempts wait.
     timer: Arc<Timer>,
     metrics: OutletMetrics,
+    taps: Arc<Taps>,
+}
+
+/// What all outlets share.
+pub struct Shared {
+    /// Where failed attempts wait.
+    pub timer: Arc<Timer>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Who watches.
+    pub taps: Arc<Taps>,
 }
 
 /// Everything that can take deliveries. Matched in one place: [`Outlet::submit`].
 pub enum Sink {
     /// A topic.
     Kafka(kafka::TopicSink),
+    /// A subject.
+    Nats(nats::SubjectSink),
+    /// An endpoint.
+    Http(http::HttpSink),
     /// Lines in files, or on standard output.
     Log(log::LineSink),
 }
@@ -151,13 +169,14 @@ impl OutletMetrics {
 
 impl Outlet {
     /// An outlet for `sink`.
-    pub fn new(name: &str, sink: Sink, retry: RetryPolicy, timer: &Arc<Timer>, metrics: &Arc<Metrics>) -> Arc<Self> {
+    pub fn new(name: &str, sink: Sink, retry: RetryPolicy, shared: &Shared) -> Arc<Self> {
         Arc::new(Self {
             name: name.into(),
             sink,
             retry,
-            timer: Arc::clone(timer),
-            metrics: OutletMetrics::new(metrics, name),
+            timer: Arc::clone(&shared.timer),
+            metrics: OutletMetrics::new(&shared.metrics, name),
+            taps: Arc::clone(&shared.taps),
         })
     }
 
@@ -170,6 +189,8 @@ impl Outlet {
         outlet.metrics.in_flight.inc();
         match &outlet.sink {
             Sink::Kafka(topic) => topic.submit(delivery),
+            Sink::Nats(subject) => subject.submit(delivery),
+            Sink::Http(endpoint) => endpoint.submit(delivery),
             Sink::Log(lines) => lines.submit(delivery),
         }
     }
@@ -186,6 +207,9 @@ impl Delivery {
                 outlet.metrics.duration.record(now.duration_since(self.attempt_at), 1);
                 outlet.metrics.age.record(now.duration_since(self.read_at), 1);
                 outlet.metrics.delivered.inc();
+                if outlet.taps.any() {
+                    self.show(&outlet);
+                }
                 return self.pending.settle();
             }
             Err(failure) => failure,
@@ -204,12 +228,24 @@ impl Delivery {
         };
         let age = now.duration_since(self.read_at);
         match retry::next(&policy, self.failed - 1, age, class, retry::jitter(self.id, self.failed)) {
-            Next::Again(delay) => self.wait(&outlet, &failure, now + delay),
+            Next::Again(delay) => self.wait(&outlet, &failure, now + delay.max(failure.pause)),
             Next::DeadLetter(exhausted) => {
                 outlet.metrics.dead_lettered.inc();
                 self.bury(failure, exhausted);
             }
         }
+    }
+
+    /// Shows a delivery that has ended to those who watch.
+    fn show(&self, outlet: &Outlet) {
+        let stage = if self.letter.is_some() { Stage::Dead } else { Stage::Delivered };
+        outlet.taps.offer(stage, &self.bus, || Seen {
+            bus: Arc::clone(&self.bus),
+            rules: self.rule.iter().map(|rule| Arc::clone(&rule.name)).collect(),
+            target: Some(self.letter.as_ref().map_or(&outlet.name, |letter| &letter.target).clone()),
+            error: self.letter.as_ref().map(|letter| format!("{}: {}", letter.failure.code, letter.failure.message)),
+            event: self.payload.to_vec(),
+        });
     }
 
     fn wait(mut self, outlet: &Arc<Outlet>, failure: &Failure, due: Instant) {

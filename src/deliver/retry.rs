@@ -22,17 +22,24 @@ pub struct Failure {
     pub message: String,
     /// Whether it is worth another try.
     pub class: Class,
+    /// The pause that the target asked for.
+    pub pause: Duration,
 }
 
 impl Failure {
     /// A failure that time can heal.
     pub fn retry(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), class: Class::Retry }
+        Self { code, message: message.into(), class: Class::Retry, pause: Duration::ZERO }
     }
 
     /// A failure that time cannot heal.
     pub fn permanent(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), class: Class::Permanent }
+        Self { code, message: message.into(), class: Class::Permanent, pause: Duration::ZERO }
+    }
+
+    /// The same, with a pause that the target asked for.
+    pub fn not_before(self, pause: Duration) -> Self {
+        Self { pause, ..self }
     }
 }
 

@@ -19,7 +19,10 @@ pub struct Reading<'a> {
     pub partition: i32,
     /// Number in the tracker.
     pub number: u32,
+    /// Where the record stands in its topic.
     pub offset: i64,
+    /// What the tracker counts it by: ascending within its number. The offset, where offsets ascend.
+    pub order: i64,
     pub key: Option<&'a [u8]>,
     pub payload: &'a [u8],
     pub headers: Vec<(String, Vec<u8>)>,
@@ -77,14 +80,14 @@ impl<'a> Gather<'a> {
                 partition: reading.partition,
                 number: reading.number,
                 generation,
-                last: reading.offset,
+                last: reading.order,
                 events: 0,
                 bytes: 0,
             });
             draft.runs.len() - 1
         });
         let gathered = &mut draft.runs[run];
-        (gathered.last, gathered.events) = (reading.offset, gathered.events + 1);
+        (gathered.last, gathered.events) = (reading.order, gathered.events + 1);
         gathered.bytes += size as u64;
         let key = reading.key.map(|key| append(&mut draft.bytes, key));
         let payload = append(&mut draft.bytes, reading.payload);

@@ -1,7 +1,7 @@
 //! One consumer's partitions: rebalances, generations, commits.
 
 use crate::ack::{OffsetTracker, Report, Run};
-use crate::config::model::Start;
+use crate::config::ends::Start;
 use crate::kafka::Remarks;
 use crate::metrics::{Metrics, labels};
 use crate::time;

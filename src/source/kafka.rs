@@ -8,7 +8,7 @@ use super::batch::{Gather, Reading};
 use super::group::{Group, GroupContext};
 use super::{Feed, Setup};
 use crate::ack::Report;
-use crate::config::model::Start;
+use crate::config::ends::Start;
 use crate::credit::Credit;
 use crate::envelope::SourceInfo;
 use crate::kafka::{Remarks, client_config};
@@ -199,6 +199,7 @@ impl<'a> Member<'a> {
             partition: message.partition(),
             number,
             offset: message.offset(),
+            order: message.offset(),
             key: message.key(),
             payload: message.payload().unwrap_or_default(),
             headers,

@@ -185,6 +185,7 @@ impl<'a> Reader<'a> {
             partition: 0,
             number: 0,
             offset,
+            order: offset,
             key: None,
             payload,
             headers: Vec::new(),

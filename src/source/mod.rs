@@ -5,8 +5,10 @@
 
 mod batch;
 mod group;
+pub mod inlet;
 pub mod kafka;
 pub mod lines;
+pub mod nats;
 
 use crate::credit::Window;
 use crate::envelope::{Lanes, SourceInfo};
@@ -20,6 +22,8 @@ use std::thread::JoinHandle;
 pub enum Source {
     /// A consumer group member.
     Kafka(kafka::KafkaSource),
+    /// A NATS stream or subject.
+    Nats(nats::NatsSource),
     /// JSON lines.
     Lines(lines::LineSource),
 }
@@ -35,6 +39,8 @@ pub struct Feed {
     pub fatal: Sender<String>,
     /// Counters and health.
     pub metrics: Arc<Metrics>,
+    /// Where network clients run.
+    pub runtime: tokio::runtime::Handle,
 }
 
 /// Asks sources to read no more.
@@ -71,6 +77,7 @@ impl Source {
         let name = format!("sluice-in-{}", setup.info.name);
         std::thread::Builder::new().name(name).spawn(move || match self {
             Source::Kafka(kafka) => kafka.run(&setup, &feed),
+            Source::Nats(nats) => nats.run(&setup, &feed),
             Source::Lines(lines) => lines.run(&setup, &feed),
         })
     }

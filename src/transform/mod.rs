@@ -5,10 +5,12 @@
 //! spelling. Leaves to others: which target gets what (`plan`).
 
 mod path;
+mod subject;
 mod template;
 pub mod wrap;
 
 pub use path::JsonPath;
+pub use subject::Subject;
 pub use template::{RESERVED, Template, check_constant};
 
 use crate::event::{Scanner, Tree};

@@ -3,6 +3,7 @@
 use super::JsonPath;
 use crate::event::text::escape_json;
 use crate::event::{Fault, FaultKind, Kind, Tree};
+use percent_encoding::percent_decode;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -50,6 +51,12 @@ pub struct Record<'a> {
     pub account: &'a str,
     /// The event's `region`.
     pub region: &'a str,
+}
+
+impl<'a> Record<'a> {
+    fn head(&self, id: &'a str, detail_type: &'a str, source: &'a str, time: &'a str) -> Head<'a> {
+        Head { id, detail_type, source, account: self.account, time, region: self.region }
+    }
 }
 
 /// Why a record does not become an event.
@@ -114,12 +121,8 @@ fn raw(record: &Record<'_>, source: &Origin, detail_type: &Origin) -> Result<Vec
         }
     };
     let (source, detail_type) = (find(source, "source")?, find(detail_type, "detail-type")?);
-    let mut out = Vec::with_capacity(record.payload.len() + 256);
-    head(&mut out, record, record.id, &detail_type, &source, record.time);
-    out.extend_from_slice(b",\"resources\":[],\"detail\":");
-    out.extend_from_slice(record.payload.trim_ascii());
-    out.push(b'}');
-    Ok(out)
+    let head = record.head(record.id, &detail_type, &source, record.time);
+    Ok(head.event(&[], record.payload.trim_ascii()))
 }
 
 fn in_object(payload: &[u8]) -> Vec<u8> {
@@ -139,19 +142,54 @@ fn header<'a>(record: &Record<'a>, name: &str) -> Option<&'a [u8]> {
     record.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_slice())
 }
 
-/// The envelope up to and with `region`.
-fn head(out: &mut Vec<u8>, record: &Record<'_>, id: &str, detail_type: &str, source: &str, time: &str) {
-    out.extend_from_slice(b"{\"version\":\"0\"");
-    let members = [
-        ("id", id),
-        ("detail-type", detail_type),
-        ("source", source),
-        ("account", record.account),
-        ("time", time),
-        ("region", record.region),
-    ];
-    for (name, value) in members {
-        member(out, name, value.as_bytes());
+/// The members of an event that are texts, in the service's order.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// `id`
+    pub id: &'a str,
+    /// `detail-type`
+    pub detail_type: &'a str,
+    /// `source`
+    pub source: &'a str,
+    /// `account`
+    pub account: &'a str,
+    /// `time`, `2024-01-31T09:00:00Z`
+    pub time: &'a str,
+    /// `region`
+    pub region: &'a str,
+}
+
+impl Head<'_> {
+    /// A whole event. `detail` is JSON text and stays as it is.
+    pub fn event(&self, resources: &[&str], detail: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(detail.len() + 512);
+        self.put(&mut out);
+        out.extend_from_slice(b",\"resources\":[");
+        for (n, resource) in resources.iter().enumerate() {
+            out.extend_from_slice(if n == 0 { b"\"" } else { b",\"" });
+            escape_json(resource.as_bytes(), &mut out);
+            out.push(b'"');
+        }
+        out.extend_from_slice(b"],\"detail\":");
+        out.extend_from_slice(detail);
+        out.push(b'}');
+        out
+    }
+
+    /// The event up to and with `region`.
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"version\":\"0\"");
+        let members = [
+            ("id", self.id),
+            ("detail-type", self.detail_type),
+            ("source", self.source),
+            ("account", self.account),
+            ("time", self.time),
+            ("region", self.region),
+        ];
+        for (name, value) in members {
+            member(out, name, value.as_bytes());
+        }
     }
 }
 
@@ -165,7 +203,7 @@ fn member(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 fn cloud_event(record: &Record<'_>) -> Result<Vec<u8>, WrapError> {
     let content_type = header(record, "content-type").unwrap_or_default();
-    let binary = record.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("ce_specversion"));
+    let binary = record.headers.iter().any(|(name, _)| attribute(name).is_some_and(|name| name == "specversion"));
     if binary && !content_type.starts_with(b"application/cloudevents") {
         return binary_cloud_event(record, content_type);
     }
@@ -183,11 +221,24 @@ fn cloud_event(record: &Record<'_>) -> Result<Vec<u8>, WrapError> {
     assemble(record, &attributes, &detail)
 }
 
+/// The attribute that a header holds: `ce_NAME` in Kafka, `ce-NAME` over HTTP and NATS.
+fn attribute(header: &str) -> Option<String> {
+    let name = header.to_ascii_lowercase();
+    Some(name.strip_prefix("ce_").or_else(|| name.strip_prefix("ce-"))?.to_owned())
+}
+
 fn binary_cloud_event(record: &Record<'_>, content_type: &[u8]) -> Result<Vec<u8>, WrapError> {
     let mut attributes: Vec<(String, Vec<u8>)> = record
         .headers
         .iter()
-        .filter_map(|(name, value)| Some((name.to_ascii_lowercase().strip_prefix("ce_")?.to_owned(), value.clone())))
+        .filter_map(|(name, value)| {
+            // HTTP and NATS headers hold ASCII, so their bindings encode the rest; Kafka's holds bytes as they are.
+            let value = match name.as_bytes().get(2) {
+                Some(b'-') => percent_decode(value).collect(),
+                _ => value.clone(),
+            };
+            Some((attribute(name)?, value))
+        })
         .collect();
     if !content_type.is_empty() {
         attributes.push(("datacontenttype".into(), content_type.to_vec()));
@@ -216,7 +267,7 @@ fn assemble(record: &Record<'_>, attributes: &[(String, Vec<u8>)], detail: &[u8]
     let (id, source, kind) = (need("id")?, need("source")?, need("type")?);
     let time = get("time").unwrap_or_else(|| record.time.to_owned());
     let mut out = Vec::with_capacity(detail.len() + 512);
-    head(&mut out, record, &id, &kind, &source, &time);
+    record.head(&id, &kind, &source, &time).put(&mut out);
     out.extend_from_slice(b",\"resources\":[],\"cloudevents\":{\"specversion\":\"1.0\"");
     let rest = attributes
         .iter()

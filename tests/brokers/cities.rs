@@ -62,7 +62,7 @@ pub fn counts_agree(kafka: &Kafka) {
     }
     sender.flush();
     let mut config = format!(
-        "data_dir: data\nserver: {{ admin: \"{{admin}}\" }}\nsources:\n  in:\n    kafka: {{ brokers: \"{}\", topics: [cities-in], group: cities }}\n    \
+        "data_dir: data\nserver: {{ listen: \"off\", admin: \"{{admin}}\" }}\nsources:\n  in:\n    kafka: {{ brokers: \"{}\", topics: [cities-in], group: cities }}\n    \
          envelope: {{ raw: {{ source: geonames, detail_type: $.country }} }}\ntargets:\n",
         kafka.servers
     );

@@ -1,4 +1,4 @@
-//! Sluice on a real Kafka broker. Starts one, runs every scenario against it, stops it.
+//! Sluice on a real Kafka broker and a real NATS server. Starts what is wanted, runs every scenario against it, stops it.
 //!
 //! `cargo test --test brokers -- NAME` runs the scenarios whose names contain NAME. Each ends in one JSON line.
 
@@ -7,34 +7,52 @@
 #[path = "../readme/blocks.rs"]
 mod blocks;
 mod cities;
+mod jetstream;
+mod judge;
 mod kafka;
 mod model;
+mod nats;
 mod process;
 mod quickstart;
+#[path = "../sidecar/receiver.rs"]
+mod receiver;
 mod stream;
 mod trouble;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-type Scenario = (&'static str, fn(&kafka::Kafka));
+/// What a scenario needs.
+enum On {
+    Kafka(fn(&kafka::Kafka)),
+    Nats(fn(&nats::Nats)),
+    Both(fn(&kafka::Kafka, &nats::Nats)),
+}
+
+type Scenario = (&'static str, On);
 
 const SCENARIOS: &[Scenario] = &[
-    ("stream_100k_through_200_rules", stream::all_arrives),
-    ("crash_twice_in_mid_stream", stream::nothing_is_lost_in_a_crash),
-    ("second_member_joins_and_first_leaves", stream::nothing_is_lost_in_a_rebalance),
-    ("readme_quickstart", quickstart::as_written),
-    ("public_data_set", cities::counts_agree),
-    ("topics_that_do_not_exist", trouble::unknown_topics),
-    ("broker_that_is_not_there", trouble::no_broker),
-    ("broker_that_comes_late", trouble::late_broker),
-    ("refused_credentials", trouble::refused_credentials),
-    ("poison_goes_to_the_dead_letter_topic", trouble::poison),
-    ("target_that_takes_no_large_records", trouble::small_topic),
-    ("start_latest_skips_what_was_there", trouble::start_latest),
-    ("cloudevents_in_headers", trouble::cloud_events),
-    ("reload_under_load", trouble::reload),
-    ("full_disk_and_back", trouble::full_disk),
+    ("stream_100k_through_200_rules", On::Kafka(stream::all_arrives)),
+    ("crash_twice_in_mid_stream", On::Kafka(stream::nothing_is_lost_in_a_crash)),
+    ("second_member_joins_and_first_leaves", On::Kafka(stream::nothing_is_lost_in_a_rebalance)),
+    ("readme_quickstart", On::Kafka(quickstart::as_written)),
+    ("public_data_set", On::Kafka(cities::counts_agree)),
+    ("topics_that_do_not_exist", On::Kafka(trouble::unknown_topics)),
+    ("broker_that_is_not_there", On::Kafka(trouble::no_broker)),
+    ("broker_that_comes_late", On::Kafka(trouble::late_broker)),
+    ("refused_credentials", On::Kafka(trouble::refused_credentials)),
+    ("poison_goes_to_the_dead_letter_topic", On::Kafka(trouble::poison)),
+    ("target_that_takes_no_large_records", On::Kafka(trouble::small_topic)),
+    ("start_latest_skips_what_was_there", On::Kafka(trouble::start_latest)),
+    ("cloudevents_in_headers", On::Kafka(trouble::cloud_events)),
+    ("reload_under_load", On::Kafka(trouble::reload)),
+    ("full_disk_and_back", On::Kafka(trouble::full_disk)),
+    ("jetstream_100k_through_200_rules_and_a_crash", On::Nats(jetstream::nothing_is_lost_in_a_crash)),
+    ("jetstream_ack_all", On::Nats(jetstream::ack_all)),
+    ("jetstream_slow_target", On::Nats(jetstream::slow_targets_keep_their_events)),
+    ("kafka_to_nats_and_nats_to_kafka", On::Both(jetstream::between_brokers)),
+    ("nats_core_queue_group_and_subjects", On::Nats(jetstream::core)),
+    ("nats_server_restarts", On::Nats(jetstream::server_restarts)),
 ];
 
 fn main() {
@@ -43,15 +61,22 @@ fn main() {
         .iter()
         .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())))
         .collect();
-    let kafka = kafka::Kafka::start();
+    let (mut kafka, mut nats) = (None, None);
     let (mut passed, mut failed) = (0, 0);
     for (name, scenario) in chosen {
         let begin = Instant::now();
-        let good = catch_unwind(AssertUnwindSafe(|| scenario(&kafka))).is_ok();
+        let good = catch_unwind(AssertUnwindSafe(|| match scenario {
+            On::Kafka(run) => run(kafka.get_or_insert_with(kafka::Kafka::start)),
+            On::Nats(run) => run(nats.get_or_insert_with(nats::Nats::start)),
+            On::Both(run) => {
+                run(kafka.get_or_insert_with(kafka::Kafka::start), nats.get_or_insert_with(nats::Nats::start));
+            }
+        }))
+        .is_ok();
         println!("test {name} ... {} ({:.1} s)", if good { "ok" } else { "FAILED" }, begin.elapsed().as_secs_f64());
         if good { passed += 1 } else { failed += 1 }
     }
-    drop(kafka);
+    drop((kafka, nats));
     println!("{passed} passed, {failed} failed");
     std::process::exit(i32::from(failed > 0));
 }

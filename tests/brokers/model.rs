@@ -73,6 +73,16 @@ pub fn event(id: u64) -> String {
     )
 }
 
+/// How many events a rule matches.
+pub fn count(rule: u64, events: u64) -> u64 {
+    (0..events).filter(|id| matches(rule, *id)).count() as u64
+}
+
+/// How many deliveries to topics the rules make of events.
+pub fn deliveries(events: u64) -> u64 {
+    (0..RULES).map(|rule| count(rule, events)).sum()
+}
+
 /// Whether a rule matches, by arithmetic.
 pub fn matches(rule: u64, id: u64) -> bool {
     let k = rule / 10;
@@ -140,16 +150,16 @@ pub fn payload(rule: u64, id: u64) -> String {
     if transformed(rule) { format!("{{\"id\": {id}, \"by\": \"rule-{rule:03}\"}}") } else { event(id) }
 }
 
-/// The whole configuration.
-pub fn config(servers: &str, prefix: &str, extra: &str) -> String {
+/// The whole configuration: a source, and what each of the [`TOPICS`] is.
+pub fn config(source: &str, target: impl Fn(u64) -> String) -> String {
     let mut text = format!(
-        "version: 1\ndata_dir: data\nserver: {{ admin: \"{{admin}}\" }}\nlimits: {{ in_flight_events: 4096 }}\nbuses: {{ test: {{}} }}\n\
-         sources:\n  in:\n    bus: test\n    kafka: {{ brokers: \"{servers}\", topics: [{prefix}-in], group: {prefix}, {extra} }}\n\
+        "version: 1\ndata_dir: data\nserver: {{ listen: \"off\", admin: \"{{admin}}\" }}\nlimits: {{ in_flight_events: 4096 }}\nbuses: {{ test: {{}} }}\n\
+         sources:\n  in:\n    bus: test\n    {source}\n\
          targets:\n  g0: {{ log: {{ group: /test/g0 }} }}\n  g1: {{ log: {{ group: /test/g1 }} }}\n"
     );
     let mut add = |line: String| text.push_str(&line);
     for topic in 0..TOPICS {
-        add(format!("  t{topic}: {{ kafka: {{ brokers: \"{servers}\", topic: {prefix}-out{topic} }} }}\n"));
+        add(format!("  t{topic}: {}\n", target(topic)));
     }
     add("rules:\n".to_owned());
     for rule in 0..RULES {

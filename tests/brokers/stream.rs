@@ -1,9 +1,9 @@
 //! The main job: 100,000 events of twelve shapes through 200 rules to eight topics and two log groups.
 
+use crate::judge::{Verdict, judge};
 use crate::kafka::Kafka;
 use crate::model::{self, PARTITIONS, RULES, TOPICS};
 use crate::process::Sluice;
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 const EVENTS: u64 = 100_000;
@@ -35,79 +35,22 @@ fn committed_to_the_end(kafka: &Kafka, prefix: &str) -> bool {
     kafka.committed(prefix, &topic) == kafka.ends(&topic)
 }
 
-/// What was found, against the model.
-#[derive(Debug, Default)]
-struct Verdict {
-    deliveries: u64,
-    repeated: u64,
-    /// Events of which some delivery came more than once.
-    repeated_events: u64,
+/// What arrived in a test's topics.
+fn verdict(kafka: &Kafka, prefix: &str, instances: &[&Sluice]) -> Verdict {
+    let read = |topic| kafka.read(&format!("{prefix}-out{topic}"));
+    judge(EVENTS, read, |id| Some(format!("k{}", id % 97)), Some(PARTITIONS), instances)
 }
 
-/// Compares everything that arrived with what the model expects.
-fn judge(kafka: &Kafka, prefix: &str, instances: &[&Sluice]) -> Verdict {
-    let mut verdict = Verdict::default();
-    let mut repeated_events = std::collections::HashSet::new();
-    for topic in 0..TOPICS {
-        let mut seen: HashMap<(u64, u64), String> = HashMap::new();
-        let mut last: HashMap<(i32, u64), u64> = HashMap::new();
-        for record in kafka.read(&format!("{prefix}-out{topic}")) {
-            let rule: u64 = record.header("sluice-rule").expect("a rule")["rule-".len()..].parse().expect("a number");
-            let payload = String::from_utf8(record.payload.clone()).expect("text");
-            let key: u64 = record.key.as_ref().expect("the source's key")[1..].parse().expect("a number");
-            let value: serde_json::Value = serde_json::from_str(&payload).expect("JSON");
-            let id = value["id"].as_u64().or_else(|| value["detail"]["id"].as_u64()).expect("an id");
-            assert_eq!(model::topic(rule), topic, "the rule's own topic");
-            assert!(model::matches(rule, id), "rule {rule} does not match event {id}");
-            assert_eq!(payload, model::payload(rule, id), "byte for byte");
-            assert_eq!(key, id % 97, "the source's key");
-            assert_eq!(record.header("sluice-bus"), Some("test"));
-            let delivery = record.header("sluice-delivery-id").expect("a delivery id").to_owned();
-            match seen.insert((rule, id), delivery.clone()) {
-                None => {
-                    verdict.deliveries += 1;
-                    let before = last.insert((record.partition, id % PARTITIONS), id);
-                    assert!(before.is_none_or(|before| before <= id), "first attempts in partition order");
-                }
-                Some(first) => {
-                    assert_eq!(first, delivery, "a repetition carries the same delivery id");
-                    verdict.repeated += 1;
-                    repeated_events.insert(id);
-                }
-            }
-        }
-        let expected: u64 = (0..RULES).filter(|rule| model::topic(*rule) == topic).map(count).sum();
-        assert_eq!(seen.len() as u64, expected, "topic {topic}: nothing lost, nothing too much");
-    }
-    for group in 0..2 {
-        let mut seen: HashMap<u64, u64> = HashMap::new();
-        for line in instances.iter().flat_map(|sluice| sluice.lines(&format!("logs/test/g{group}"))) {
-            let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-            let id = value["detail"]["id"].as_u64().expect("an id");
-            assert_eq!(line, model::event(id), "byte for byte");
-            *seen.entry(id).or_default() += 1;
-        }
-        let rules: Vec<u64> = (0..RULES).filter(|rule| model::group(*rule) == Some(group)).collect();
-        for id in 0..EVENTS {
-            let expected = rules.iter().filter(|rule| model::matches(**rule, id)).count() as u64;
-            let found = seen.get(&id).copied().unwrap_or(0);
-            assert!(found >= expected && (expected > 0 || found == 0), "log group {group}, event {id}");
-            verdict.deliveries += expected;
-            verdict.repeated += found - expected;
-        }
-    }
-    verdict.repeated_events = repeated_events.len() as u64;
-    verdict
-}
-
-fn count(rule: u64) -> u64 {
-    (0..EVENTS).filter(|id| model::matches(rule, *id)).count() as u64
+fn config(kafka: &Kafka, prefix: &str, extra: &str) -> String {
+    let servers = &kafka.servers;
+    let source = format!("kafka: {{ brokers: \"{servers}\", topics: [{prefix}-in], group: {prefix}, {extra} }}");
+    model::config(&source, |n| format!("{{ kafka: {{ brokers: \"{servers}\", topic: {prefix}-out{n} }} }}"))
 }
 
 /// Every delivery is there, once, in order, and offsets are committed exactly up to the end.
 pub fn all_arrives(kafka: &Kafka) {
     prepare(kafka, "all");
-    let sluice = Sluice::new(&model::config(&kafka.servers, "all", ""));
+    let sluice = Sluice::new(&config(kafka, "all", ""));
     let begin = Instant::now();
     let mut running = sluice.start(&[]);
     running.until("all offsets are committed", Duration::from_secs(90), |_| committed_to_the_end(kafka, "all"));
@@ -120,20 +63,20 @@ pub fn all_arrives(kafka: &Kafka) {
         lags.filter(|line| line.ends_with(" 0")).count() as u64 == PARTITIONS
     });
     running.stop();
-    let verdict = judge(kafka, "all", &[&sluice]);
-    assert_eq!(verdict.repeated, 0, "no fault, no repetition");
+    let found = verdict(kafka, "all", &[&sluice]);
+    assert_eq!(found.repeated, 0, "no fault, no repetition");
     println!(
         "{{\"scenario\":\"stream\",\"events\":{EVENTS},\"rules\":{RULES},\"deliveries\":{},\"lost\":0,\"repeated\":0,\"seconds\":{seconds:.1}}}",
-        verdict.deliveries
+        found.deliveries
     );
 }
 
 /// `kill -9` in mid-stream and a restart, twice: nothing lost, repetitions bounded and known by their ids.
 pub fn nothing_is_lost_in_a_crash(kafka: &Kafka) {
     prepare(kafka, "crash");
-    let sluice = Sluice::new(&model::config(&kafka.servers, "crash", "instance_id: crash-0"));
+    let sluice = Sluice::new(&config(kafka, "crash", "instance_id: crash-0"));
     let produced = || (0..TOPICS).map(|n| kafka.ends(&format!("crash-out{n}")).iter().sum::<i64>()).sum::<i64>();
-    let expected: u64 = (0..RULES).map(count).sum();
+    let expected = model::deliveries(EVENTS);
     let begin = Instant::now();
     for crash in 1..=2u64 {
         let mut running = sluice.start(&[]);
@@ -146,13 +89,13 @@ pub fn nothing_is_lost_in_a_crash(kafka: &Kafka) {
     running.until("all offsets are committed", Duration::from_secs(90), |_| committed_to_the_end(kafka, "crash"));
     running.stop();
     let seconds = begin.elapsed().as_secs_f64();
-    let verdict = judge(kafka, "crash", &[&sluice]);
+    let found = verdict(kafka, "crash", &[&sluice]);
     // In flight, and what was settled between two commits, at three times the average rate: starting takes time too.
     let bound = 2.0 * (4096.0 + 2048.0 + 1.5 * 0.25 * 3.0 * EVENTS as f64 / seconds);
-    assert!((verdict.repeated_events as f64) < bound, "{} repeated events, bound {bound}", verdict.repeated_events);
+    assert!((found.repeated_events as f64) < bound, "{} repeated events, bound {bound}", found.repeated_events);
     println!(
         "{{\"scenario\":\"crash\",\"events\":{EVENTS},\"crashes\":2,\"deliveries\":{},\"lost\":0,\"repeated\":{},\"repeated_events\":{},\"bound\":{bound:.0}}}",
-        verdict.deliveries, verdict.repeated, verdict.repeated_events
+        found.deliveries, found.repeated, found.repeated_events
     );
 }
 
@@ -160,9 +103,9 @@ pub fn nothing_is_lost_in_a_crash(kafka: &Kafka) {
 pub fn nothing_is_lost_in_a_rebalance(kafka: &Kafka) {
     create(kafka, "share");
     fill(kafka, "share", 0..EVENTS / 2);
-    let instance = || Sluice::new(&model::config(&kafka.servers, "share", ""));
+    let instance = || Sluice::new(&config(kafka, "share", ""));
     let produced = || (0..TOPICS).map(|n| kafka.ends(&format!("share-out{n}")).iter().sum::<i64>()).sum::<i64>();
-    let expected = (0..RULES).map(count).sum::<u64>() as i64;
+    let expected = model::deliveries(EVENTS) as i64;
     let (one, two) = (instance(), instance());
     let mut first = one.start(&[]);
     first.until("the stream is in full flow", Duration::from_secs(60), |_| produced() > expected / 10);
@@ -180,11 +123,11 @@ pub fn nothing_is_lost_in_a_rebalance(kafka: &Kafka) {
     first.stop();
     second.until("all offsets are committed", Duration::from_secs(90), |_| committed_to_the_end(kafka, "share"));
     second.stop();
-    let verdict = judge(kafka, "share", &[&one, &two]);
+    let found = verdict(kafka, "share", &[&one, &two]);
     // Given, taken away, given again.
-    assert!(rebalances >= 3.0 && verdict.repeated_events < 4096, "{rebalances} rebalances, {verdict:?}");
+    assert!(rebalances >= 3.0 && found.repeated_events < 4096, "{rebalances} rebalances, {found:?}");
     println!(
         "{{\"scenario\":\"rebalance\",\"events\":{EVENTS},\"rebalances\":{rebalances},\"deliveries\":{},\"lost\":0,\"repeated\":{},\"repeated_events\":{}}}",
-        verdict.deliveries, verdict.repeated, verdict.repeated_events
+        found.deliveries, found.repeated, found.repeated_events
     );
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// A configuration from one topic to one topic, with more lines at its ends.
 fn config(servers: &str, name: &str, source: &str, target: &str, rest: &str) -> String {
     format!(
-        "data_dir: data\nserver: {{ admin: \"{{admin}}\" }}\nsources:\n  in:\n    kafka: {{ brokers: \"{servers}\", topics: [{name}-in], group: {name} }}\n\
+        "data_dir: data\nserver: {{ listen: \"off\", admin: \"{{admin}}\" }}\nsources:\n  in:\n    kafka: {{ brokers: \"{servers}\", topics: [{name}-in], group: {name} }}\n\
          {source}targets:\n  out: {{ kafka: {{ brokers: \"{servers}\", topic: {name}-out{target} }}, retry: {{ initial: 50ms }} }}\n{rest}\
          rules:\n  all: {{ pattern: {{ source: [{{ exists: true }}] }}, targets: [out] }}\n"
     )

@@ -3,7 +3,7 @@
 use crate::process::{Guard, Place, free_address, get, until};
 use std::io::{BufRead, BufReader, Write};
 
-const PIPE: &str = "data_dir: data\nserver: { admin: \"off\" }\nsources: { in: { stdin: {} } }\ntargets: { out: { stdout: {} } }\n\
+const PIPE: &str = "data_dir: data\nserver: { listen: \"off\", admin: \"off\" }\nsources: { in: { stdin: {} } }\ntargets: { out: { stdout: {} } }\n\
                     rules: { r: { pattern: { detail: { n: [{ numeric: [\">\", 1] }] } }, targets: [out] } }\n";
 
 #[test]
@@ -65,7 +65,7 @@ fn invalid_events_are_kept_dropped_or_fatal() {
 
 #[test]
 fn buses_chain_and_inputs_apply() {
-    let config = "data_dir: data\nserver: { admin: \"off\" }\nbuses: { first: {}, second: {} }\n\
+    let config = "data_dir: data\nserver: { listen: \"off\", admin: \"off\" }\nbuses: { first: {}, second: {} }\n\
         sources: { in: { bus: first, stdin: {} } }\n\
         targets: { on: { bus: second }, out: { stdout: {} } }\n\
         rules:\n  forward: { bus: first, pattern: { source: [a] }, targets: [on] }\n  \

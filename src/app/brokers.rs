@@ -1,11 +1,13 @@
-//! What the brokers must have before anything starts: topics, and room for the largest event.
+//! What the brokers must have before anything starts: topics, streams, and room for the largest event.
 
 use super::{Exit, Failed};
 use crate::catalog::{KafkaTarget, Target, TargetKind, TopicShape};
-use crate::config::check::client_properties;
+use crate::config::check::clients;
 use crate::config::model::Config;
-use crate::kafka::Cluster;
+use crate::kafka::{Cluster, ClusterError};
+use crate::nats::{self, NatsError};
 use std::collections::BTreeMap;
+use tokio::runtime::Handle;
 
 /// What Sluice needs of the topics of its targets.
 #[derive(Debug, Clone)]
@@ -16,17 +18,50 @@ pub struct Needs {
     pub partitions: i32,
     /// Targets that take the dead letters of sources.
     pub queues: Vec<String>,
+    /// Where network clients run.
+    pub runtime: Handle,
+}
+
+impl From<ClusterError> for Failed {
+    fn from(error: ClusterError) -> Self {
+        let exit = match error {
+            ClusterError::Unreachable(_) => Exit::Unreachable,
+            ClusterError::Properties(_) | ClusterError::Refused(_) => Exit::Config,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<NatsError> for Failed {
+    fn from(error: NatsError) -> Self {
+        match error {
+            NatsError::Unreachable(why) => Self::new(Exit::Unreachable, why),
+            NatsError::Missing(why) => Self::missing(why),
+            NatsError::Refused(why) => Self::new(Exit::Config, why),
+        }
+    }
 }
 
 /// Headers and framing of a record, dead-letter attributes included.
 const RECORD_OVERHEAD: u64 = 4096;
 
-/// Looks for every source topic; returns the partitions of the largest.
-pub fn prepare_sources(config: &Config) -> Result<i32, Failed> {
+/// Looks for every source's topics and streams; returns the partitions of the largest topic.
+pub fn prepare_sources(config: &Config, runtime: &Handle) -> Result<i32, Failed> {
     let mut most = 1;
     for (name, source) in &config.sources {
+        if let Some(nats) = &source.nats {
+            let client = clients::nats_source(nats).map_err(|fault| Failed::new(Exit::Config, fault.message))?;
+            let stream = nats.stream.clone();
+            runtime.block_on(async {
+                let connection = nats::connect(&client, |_| {}).await?;
+                match stream {
+                    Some(stream) => nats::stream(&connection, &stream).await.map(drop),
+                    None => Ok(()),
+                }
+            })?;
+        }
         let Some(kafka) = &source.kafka else { continue };
-        let cluster = Cluster::new(&client_properties(&kafka.brokers, kafka.sasl.as_ref(), &kafka.properties))?;
+        let cluster = Cluster::new(&clients::kafka(&kafka.brokers, kafka.sasl.as_ref(), kafka.tls.as_ref(), &kafka.properties))?;
         for topic in &kafka.topics {
             let Some(count) = cluster.partitions(topic)? else {
                 let message = format!(
@@ -48,6 +83,16 @@ pub fn prepare_targets(targets: &[Target], needs: &Needs) -> Result<(), Failed> 
     let queues: Vec<&String> =
         targets.iter().filter_map(|target| target.dead_letter.as_ref()).chain(&needs.queues).collect();
     for target in targets {
+        if let TargetKind::Nats(nats) = &target.kind {
+            if !nats.jetstream && queues.contains(&&target.name) {
+                let message = format!(
+                    "target {}: core NATS keeps nothing, so it cannot take dead letters; set `jetstream: true`",
+                    target.name
+                );
+                return Err(Failed::new(Exit::Config, message));
+            }
+            needs.runtime.block_on(nats::check_target(&target.name, nats, needs.event_bytes))?;
+        }
         let TargetKind::Kafka(kafka) = &target.kind else { continue };
         if !clusters.contains_key(&*kafka.client) {
             clusters.insert(&kafka.client, Cluster::new(&kafka.client)?);

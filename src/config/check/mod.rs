@@ -1,31 +1,18 @@
 //! Typed files to one configuration and its catalog: references, patterns, templates.
 
+pub mod clients;
+mod ends;
+
 use super::model::{self, Config, FileConfig, FormedTarget, RuleTarget as RuleTargetConfig};
 use super::problem::Problem;
-use super::values::Secret;
 use super::yaml::{Document, NodeId};
-use crate::catalog::{self, Catalog, CatalogError, Command, KafkaKey, RetryPolicy, TargetKind};
+use crate::catalog::{self, Catalog, CatalogError, Command};
 use crate::pattern::{self, Numbers, PatternError};
-use crate::transform::wrap::{Framing, Origin};
 use crate::transform::{Input, JsonPath, Template, check_constant};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 type File = (Document, FileConfig);
-
-/// Client properties that the delivery promise rests on.
-const RESERVED_PROPERTIES: [&str; 10] = [
-    "partition.assignment.strategy",
-    "bootstrap.servers",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "auto.offset.reset",
-    "group.id",
-    "group.instance.id",
-    "group.protocol",
-    "enable.idempotence",
-    "acks",
-];
 
 /// What the form of an event may be.
 const FORMS: &str =
@@ -110,6 +97,7 @@ impl Check<'_> {
             version: once!("version", version).unwrap_or(1),
             data_dir: once!("data_dir", data_dir).unwrap_or_else(|| "data".into()),
             server: once!("server", server).unwrap_or_default(),
+            egress: once!("egress", egress).unwrap_or_default(),
             log: once!("log", log).unwrap_or_default(),
             metrics: once!("metrics", metrics).unwrap_or_default(),
             limits: once!("limits", limits).unwrap_or_default(),
@@ -161,125 +149,6 @@ impl Check<'_> {
         self.apply(document, &["buses", name], Command::PutBus(catalog::Bus { name: name.to_owned(), numbers }));
     }
 
-    /// Targets that others send their dead letters to come first.
-    fn targets(&mut self, files: &[File]) {
-        for queues in [true, false] {
-            for (document, file) in files {
-                for (name, target) in &file.targets {
-                    if target.dead_letter.is_none() == queues {
-                        self.target(document, name, target, files);
-                    }
-                }
-            }
-        }
-    }
-
-    fn target(&mut self, document: &Document, name: &str, target: &model::Target, files: &[File]) {
-        let at = ["targets", name];
-        let kinds = [target.kafka.is_some(), target.log.is_some(), target.stdout.is_some(), target.bus.is_some()];
-        if kinds.iter().filter(|kind| **kind).count() != 1 {
-            let problem = Problem::plain("E0203", "a target is exactly one of `kafka`, `log`, `stdout` and `bus`");
-            return self.report(document, &at, problem.help("keep one of them; use a target each"));
-        }
-        if target.retry.max_attempts > 185 {
-            let problem = Problem::plain("E0201", "at most 185 retries").help("write 0 to 185");
-            self.report(document, &["targets", name, "retry", "max_attempts"], problem);
-        }
-        let Some(kind) = self.target_kind(document, name, target) else { return };
-        let retry = RetryPolicy {
-            max_attempts: target.retry.max_attempts,
-            max_age: target.retry.max_age.0,
-            initial: target.retry.initial.0,
-            max: target.retry.max.0,
-        };
-        if let Some(queue) = &target.dead_letter {
-            let chained =
-                files.iter().any(|(_, file)| file.targets.get(queue).is_some_and(|t| t.dead_letter.is_some()));
-            if chained {
-                let problem = Problem::plain(
-                    "E0204",
-                    format!("target `{queue}` takes dead letters and has a `dead_letter` itself"),
-                );
-                let help = "remove it there: a dead letter is tried until it is kept";
-                return self.report(document, &["targets", name, "dead_letter"], problem.help(help));
-            }
-            if !self.refers(document, &["targets", name, "dead_letter"], files, "targets", queue) {
-                return;
-            }
-        }
-        let dead_letter = target.dead_letter.clone();
-        let target = catalog::Target { name: name.to_owned(), kind, retry, dead_letter };
-        self.apply(document, &at, Command::PutTarget(target));
-    }
-
-    fn target_kind(&mut self, document: &Document, name: &str, target: &model::Target) -> Option<TargetKind> {
-        if let Some(kafka) = &target.kafka {
-            let client = self.client(
-                document,
-                &["targets", name, "kafka"],
-                &kafka.brokers,
-                kafka.sasl.as_ref(),
-                &kafka.properties,
-            );
-            let key = match kafka.key.as_str() {
-                "source" => KafkaKey::Source,
-                "none" => KafkaKey::None,
-                path => match JsonPath::parse(path) {
-                    Ok(path) => KafkaKey::Path(path),
-                    Err(error) => {
-                        let problem =
-                            Problem::plain("E0205", error).help("write `source`, `none` or a path as $.detail.id");
-                        self.report(document, &["targets", name, "kafka", "key"], problem);
-                        return None;
-                    }
-                },
-            };
-            let create = kafka.create.as_ref().map(|shape| catalog::TopicShape {
-                partitions: shape.partitions,
-                replication: shape.replication_factor,
-            });
-            let topic = kafka.topic.clone();
-            return Some(TargetKind::Kafka(catalog::KafkaTarget { client: Arc::new(client), topic, key, create }));
-        }
-        if let Some(log) = &target.log {
-            let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | '#');
-            let inner = log.group.trim_start_matches('/');
-            let steps = inner.split('/').all(|step| !step.is_empty() && !step.chars().all(|c| c == '.'));
-            if !steps || log.group.len() > 512 || !log.group.chars().all(good) {
-                let problem = Problem::plain("E0201", format!("`{}` is not a log group name", log.group));
-                let help = "letters, digits, `.`, `-`, `_`, `#` and `/`, as in /aws/events/orders";
-                self.report(document, &["targets", name, "log", "group"], problem.help(help));
-                return None;
-            }
-            return Some(TargetKind::Log { group: log.group.clone() });
-        }
-        Some(match &target.bus {
-            Some(bus) => TargetKind::Bus(bus.clone()),
-            None => TargetKind::Stdout,
-        })
-    }
-
-    /// The properties of a Kafka client.
-    fn client(
-        &mut self,
-        document: &Document,
-        at: &[&str],
-        brokers: &str,
-        sasl: Option<&model::Sasl>,
-        properties: &BTreeMap<String, Secret>,
-    ) -> BTreeMap<String, String> {
-        for name in properties.keys().filter(|name| RESERVED_PROPERTIES.contains(&name.as_str()) || *name == "debug") {
-            let problem = Problem::plain("E0206", format!("property `{name}` is not for the configuration to set"));
-            let path = [at, &["properties", name]].concat();
-            self.report(
-                document,
-                &path,
-                problem.help("remove it: the delivery promise rests on it, or Sluice has a key for it"),
-            );
-        }
-        client_properties(brokers, sasl, properties)
-    }
-
     /// Whether a name is declared; says so when it is not.
     fn refers(&mut self, document: &Document, path: &[&str], files: &[File], section: &str, name: &str) -> bool {
         if section == "buses" && name == catalog::DEFAULT_BUS {
@@ -298,34 +167,6 @@ impl Check<'_> {
         });
         self.report(document, path, problem);
         false
-    }
-
-    fn source(&mut self, document: &Document, name: &str, source: &model::Source, files: &[File]) {
-        let kinds = [source.kafka.is_some(), source.stdin.is_some(), source.file.is_some()];
-        if kinds.iter().filter(|kind| **kind).count() != 1 {
-            let problem = Problem::plain("E0203", "a source is exactly one of `kafka`, `stdin` and `file`");
-            self.report(document, &["sources", name], problem.help("keep one of them; use a source each"));
-        }
-        self.refers(document, &["sources", name, "bus"], files, "buses", &source.bus);
-        if let Some(queue) = &source.dead_letter
-            && self.refers(document, &["sources", name, "dead_letter"], files, "targets", queue)
-            && files.iter().any(|(_, file)| file.targets.get(queue).is_some_and(|target| target.bus.is_some()))
-        {
-            let problem = Problem::plain("E0204", format!("target `{queue}` is a bus and cannot take dead letters"));
-            self.report(document, &["sources", name, "dead_letter"], problem.help("name a topic or a log group"));
-        }
-        if let Some(kafka) = &source.kafka {
-            let at = ["sources", name, "kafka"];
-            self.client(document, &at, &kafka.brokers, kafka.sasl.as_ref(), &kafka.properties);
-            if kafka.topics.is_empty() {
-                let problem = Problem::plain("E0201", "no topic to read").help("name at least one under `topics`");
-                self.report(document, &["sources", name, "kafka", "topics"], problem);
-            }
-        }
-        if let Err(error) = framing(&source.envelope) {
-            let help = "write a text, a path as $.type, or { header: NAME }";
-            self.report(document, &["sources", name, "envelope"], Problem::plain("E0205", error).help(help));
-        }
     }
 
     fn rule(&mut self, document: &Document, name: &str, rule: &model::Rule, limits: &pattern::Limits, files: &[File]) {
@@ -373,7 +214,15 @@ impl Check<'_> {
             model::RuleState::Disabled => catalog::RuleState::Disabled,
             model::RuleState::Shadow => catalog::RuleState::Shadow,
         };
-        let rule = catalog::Rule { name: name.to_owned(), bus: rule.bus.clone(), state, pattern, targets };
+        let rule = catalog::Rule {
+            name: name.to_owned(),
+            bus: rule.bus.clone(),
+            state,
+            pattern,
+            text: rule.pattern.0.as_str().into(),
+            about: catalog::About { description: rule.description.clone(), owner: rule.owner.clone() },
+            targets,
+        };
         self.apply(document, &["rules", name, "targets"], Command::PutRule(rule));
     }
 
@@ -441,43 +290,6 @@ fn pattern_place(document: &Document, id: NodeId, offset: usize) -> super::probl
         Err((node, _)) => node,
     };
     document.at(node, &document.path_of(node))
-}
-
-/// The properties of a Kafka client.
-pub fn client_properties(
-    brokers: &str,
-    sasl: Option<&model::Sasl>,
-    properties: &BTreeMap<String, Secret>,
-) -> BTreeMap<String, String> {
-    let mut client: BTreeMap<String, String> =
-        properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
-    client.insert("bootstrap.servers".into(), brokers.to_owned());
-    if let Some(sasl) = sasl {
-        client.entry("security.protocol".into()).or_insert_with(|| "SASL_PLAINTEXT".into());
-        client.insert("sasl.mechanism".into(), sasl.mechanism.clone());
-        client.insert("sasl.username".into(), sasl.username.clone());
-        client.insert("sasl.password".into(), sasl.password.expose().to_owned());
-    }
-    client
-}
-
-/// How a source's records become events.
-///
-/// # Errors
-/// A path that is none.
-pub fn framing(envelope: &model::Envelope) -> Result<Framing, String> {
-    let origin = |attribute: &model::Attribute| match attribute {
-        model::Attribute::Header(header) => Ok(Origin::Header(header.header.clone())),
-        model::Attribute::Text(text) if text.starts_with('$') => JsonPath::parse(text).map(Origin::Path),
-        model::Attribute::Text(text) => Ok(Origin::Text(text.clone())),
-    };
-    Ok(match envelope {
-        model::Envelope::EventBridge => Framing::EventBridge,
-        model::Envelope::CloudEvents => Framing::CloudEvents,
-        model::Envelope::Raw(raw) => {
-            Framing::Raw { source: origin(&raw.source)?, detail_type: origin(&raw.detail_type)? }
-        }
-    })
 }
 
 fn input(formed: &FormedTarget) -> Result<Input, (&'static str, String)> {

@@ -1,0 +1,133 @@
+//! The admin endpoints: health, metrics and the native API. What only says how the process is, is open; everything else
+//! is for this machine, and for who has a token.
+
+use super::server::{self, Peer, problem};
+use super::{Tokens, rules, stats, tap};
+use crate::control::{Control, View};
+use crate::metrics::Metrics;
+use crate::tap::Taps;
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{Request, Response, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::IntoResponse;
+use axum::routing::{MethodRouter, get, put};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock};
+use tokio::sync::watch;
+
+/// What the admin endpoints work with.
+pub struct Admin {
+    /// Counters and health.
+    pub metrics: Arc<Metrics>,
+    /// The single writer, once the process has started.
+    pub control: Arc<OnceLock<Arc<Mutex<Control>>>>,
+    /// What is in effect.
+    pub view: Arc<ArcSwap<View>>,
+    /// Who watches.
+    pub taps: Arc<Taps>,
+    /// Names of sources.
+    pub sources: Vec<String>,
+    /// Who may call from another machine.
+    pub tokens: Tokens,
+    /// Whether the process is about to end.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// Every route of the native API: path, methods. The OpenAPI document says the same.
+pub const ROUTES: [(&str, &str); 6] = [
+    ("/api/v1/openapi.json", "get"),
+    ("/api/v1/rules", "get"),
+    ("/api/v1/rules/{bus}/{rule}", "get"),
+    ("/api/v1/rules/{bus}/{rule}/state", "put"),
+    ("/api/v1/stats", "get"),
+    ("/api/v1/tap", "get"),
+];
+
+const OPENAPI: &str = include_str!("../../config/openapi.json");
+
+const INDEX: &str = "\
+Sluice admin endpoints
+  /livez      the process turns over
+  /readyz     fit for traffic (503 when not); ?verbose lists why, ?exclude=PART leaves a part out
+  /startupz   has started (503 before)
+  /metrics    Prometheus
+  /version    version
+  /api/v1     rules, stats, tap; described by /api/v1/openapi.json
+";
+
+/// What answers a route of [`ROUTES`].
+fn handler(path: &str) -> MethodRouter<Arc<Admin>> {
+    match path {
+        "/api/v1/rules" => get(rules::list),
+        "/api/v1/rules/{bus}/{rule}" => get(rules::show),
+        "/api/v1/rules/{bus}/{rule}/state" => put(rules::set_state),
+        "/api/v1/stats" => get(stats::stats),
+        "/api/v1/tap" => get(tap::tap),
+        _ => get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }),
+    }
+}
+
+/// The admin endpoints.
+pub fn router(admin: Admin) -> Router {
+    let admin = Arc::new(admin);
+    let native = ROUTES.iter().fold(Router::new(), |router, (path, _)| router.route(path, handler(path)));
+    let native = native.route_layer(middleware::from_fn_with_state(Arc::clone(&admin), trusted));
+    Router::new()
+        .route("/", get(|| async { INDEX }))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/health", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/startupz", get(started))
+        .route("/metrics", get(render))
+        .route("/version", get(|| async { concat!("{\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}\n") }))
+        .merge(native)
+        .fallback(|request: Request<Body>| async move {
+            let text = format!("nothing answers {} {}; GET / lists what there is", request.method(), request.uri().path());
+            problem(StatusCode::NOT_FOUND, &text)
+        })
+        .with_state(admin)
+}
+
+/// Lets through who calls from this machine by a name of it, and who has a token.
+async fn trusted(State(admin): State<Arc<Admin>>, request: Request<Body>, next: Next) -> Response<Body> {
+    let headers = request.headers();
+    let peer = request.extensions().get::<Peer>();
+    let near = peer.is_some_and(|Peer(peer)| peer.ip().to_canonical().is_loopback());
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    if admin.tokens.open_for(headers) || (near && server::names_this_machine(host)) {
+        return next.run(request).await;
+    }
+    match admin.tokens.is_empty() {
+        true => problem(StatusCode::FORBIDDEN, "open from this machine only; for others set server.auth.bearer"),
+        false => problem(StatusCode::UNAUTHORIZED, "`Authorization: Bearer TOKEN` is missing or wrong"),
+    }
+}
+
+async fn ready(State(admin): State<Arc<Admin>>, Query(query): Query<HashMap<String, String>>) -> impl IntoResponse {
+    let mut reasons = admin.metrics.health.not_ready();
+    if let Some(part) = query.get("exclude") {
+        reasons.remove(part);
+    }
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = match (reasons.is_empty(), query.contains_key("verbose")) {
+        (true, _) => "ok\n".to_owned(),
+        (false, true) => reasons.iter().map(|(part, reason)| format!("{part}: {reason}\n")).collect(),
+        (false, false) => "not ready\n".to_owned(),
+    };
+    (status, body)
+}
+
+async fn started(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    match admin.metrics.health.started() {
+        true => (StatusCode::OK, "ok\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+    }
+}
+
+async fn render(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], admin.metrics.render())
+}

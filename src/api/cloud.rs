@@ -1,0 +1,99 @@
+//! CloudEvents 1.0 over HTTP: `POST /events/BUS`, binary, structured or in a batch.
+//! Source: CloudEvents, "HTTP Protocol Binding" and "JSON Event Format".
+
+use super::Front;
+use super::server::{self, problem};
+use crate::event::{Kind, Tree};
+use crate::time;
+use crate::transform::wrap::{Framing, Record};
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use std::sync::Arc;
+
+/// Events of one batch.
+const BATCH: usize = 1000;
+
+/// Takes one CloudEvent or a batch, and answers when all of it is settled.
+pub async fn post(State(front): State<Arc<Front>>, Path(bus): Path<String>, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    if !front.bus_exists(&bus) {
+        return problem(StatusCode::NOT_FOUND, &format!("bus {bus} does not exist"));
+    }
+    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let batch = kind.starts_with("application/cloudevents-batch+json");
+    let binary = parts.headers.contains_key("ce-specversion");
+    if !batch && !binary && !kind.starts_with("application/cloudevents+json") {
+        let text = "not a CloudEvent: send application/cloudevents+json, application/cloudevents-batch+json, or ce- headers";
+        return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
+    }
+    let limit = if batch { front.event_bytes * 8 } else { front.event_bytes };
+    let body = match server::body(body, limit).await {
+        Ok(body) => body,
+        Err(answer) => return answer,
+    };
+    match read(&front, &body, batch, &parts.headers) {
+        Ok(events) => settle(&front, &bus, events).await,
+        Err((status, why)) => problem(status, &why),
+    }
+}
+
+type Event = (String, Vec<u8>);
+
+/// The events of a request; all of them, or the first fault.
+fn read(front: &Front, body: &[u8], batch: bool, headers: &HeaderMap) -> Result<Vec<Event>, (StatusCode, String)> {
+    let bad = |why: String| (StatusCode::BAD_REQUEST, why);
+    if !batch {
+        let headers: Vec<(String, Vec<u8>)> =
+            headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
+        return Ok(vec![event(front, body, &headers).map_err(bad)?]);
+    }
+    // A list cannot be the root of an event's tree, so it stands in one.
+    let wrapped = [b"{\"batch\":", body, b"}"].concat();
+    let tree = Tree::parse(&wrapped).map_err(|fault| bad(format!("the body is not JSON: {fault}")))?;
+    let list = tree.root().get(b"batch").filter(|list| list.kind() == Kind::Array);
+    let list = list.ok_or_else(|| bad("the body of a batch is a list".to_owned()))?;
+    let mut events = Vec::new();
+    for (n, element) in list.children().enumerate() {
+        if n == BATCH {
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, format!("a batch has at most {BATCH} events")));
+        }
+        if element.raw().len() > front.event_bytes {
+            let why = format!("event {n} has more than {} bytes", front.event_bytes);
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, why));
+        }
+        events.push(event(front, element.raw(), &[]).map_err(|why| bad(format!("event {n}: {why}")))?);
+    }
+    Ok(events)
+}
+
+fn event(front: &Front, body: &[u8], headers: &[(String, Vec<u8>)]) -> Result<Event, String> {
+    let id = uuid::Uuid::new_v4().to_string();
+    let record = Record {
+        payload: body,
+        headers,
+        id: &id,
+        time: &time::iso_seconds(time::wall_millis()),
+        account: &front.identity.account,
+        region: &front.identity.region,
+    };
+    let event = Framing::CloudEvents.event(&record).map_err(|error| error.to_string())?.into_owned();
+    Ok((id, event))
+}
+
+async fn settle(front: &Front, bus: &str, events: Vec<Event>) -> Response<Body> {
+    let deadline = tokio::time::Instant::now() + front.settle_timeout;
+    let count = events.len();
+    let all = events.into_iter().map(|(id, event)| async move { front.settle(bus, &id, event, deadline).await });
+    let unsettled: Vec<_> = futures_util::future::join_all(all).await.into_iter().filter_map(Result::err).collect();
+    match unsettled.first() {
+        None => (StatusCode::OK, axum::Json(serde_json::json!({ "settled": count }))).into_response(),
+        Some(why) => {
+            let text = format!("{} of {count} events: {why}", unsettled.len());
+            let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, &text);
+            answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+            answer
+        }
+    }
+}

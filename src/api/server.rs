@@ -1,0 +1,122 @@
+//! Accepting connections: how many, how long a head may take, and how they end.
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{Request, Response, StatusCode};
+use axum::response::IntoResponse;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tower::ServiceExt;
+
+/// How long a request's head may take, and its body.
+const HEAD_PATIENCE: Duration = Duration::from_secs(5);
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes of a request's head.
+const HEAD_BYTES: usize = 64 << 10;
+
+/// The address that a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// Serves until `stop` says so; requests under way are answered.
+pub async fn serve(listener: TcpListener, router: Router, connections: usize, mut stop: watch::Receiver<bool>) {
+    let room = Arc::new(Semaphore::new(connections));
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &room) => accepted,
+            () = stopped(&mut stop) => return,
+        };
+        let Some((stream, peer, permit)) = accepted else { continue };
+        let (router, mut stop) = (router.clone(), stop.clone());
+        tokio::spawn(async move {
+            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(Peer(peer));
+                router.clone().oneshot(request)
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_PATIENCE)
+                .max_buf_size(HEAD_BYTES)
+                .serve_connection(TokioIo::new(stream), service);
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stopped(&mut stop) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%peer, "connection: {error}");
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// Returns when the process drains.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // Who says so is there to the end.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+type Accepted = (tokio::net::TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+
+/// The next connection, when there is room for it.
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<Accepted> {
+    let permit = Arc::clone(room).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => {
+            // Answers are small and wanted at once; a stream that cannot say so works all the same.
+            stream.set_nodelay(true).unwrap_or_default();
+            Some((stream, peer, permit))
+        }
+        Err(error) => {
+            // Out of descriptors, most likely: trying at once again would spin.
+            tracing::warn!("cannot accept a connection: {error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            None
+        }
+    }
+}
+
+/// A request's body, if it is small enough and comes in time.
+///
+/// # Errors
+/// The answer to give.
+pub async fn body(body: Body, limit: usize) -> Result<Bytes, Response<Body>> {
+    match tokio::time::timeout(BODY_PATIENCE, axum::body::to_bytes(body, limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => {
+            let too_large = std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
+            Err(match too_large {
+                true => problem(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body has more than {limit} bytes")),
+                false => problem(StatusCode::BAD_REQUEST, "the body broke off"),
+            })
+        }
+        Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+    }
+}
+
+/// An answer that says what is wrong: `{"error": TEXT}`.
+pub fn problem(status: StatusCode, text: &str) -> Response<Body> {
+    (status, axum::Json(serde_json::json!({ "error": text }))).into_response()
+}
+
+/// Whether a request to a listener on loopback names this machine: a page in somebody's browser that found out our
+/// address names its own (DNS rebinding).
+pub fn names_this_machine(host: Option<&str>) -> bool {
+    let Some(host) = host else { return false };
+    let name = match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost")
+}

@@ -1,0 +1,160 @@
+//! The listeners: bound before anything else starts, so that an address in use is found at once.
+
+use super::{Exit, Failed, io};
+use crate::api::server::serve;
+use crate::api::{self, Front, Hook, Tokens};
+use crate::config::ends::{Verify, Webhook};
+use crate::config::model::Config;
+use crate::config::values::{Listen, Secret};
+use crate::control::View;
+use crate::credit::Window;
+use crate::metrics::Metrics;
+use crate::plan::Identity;
+use crate::source::Feed;
+use crate::source::inlet::{Inlet, InletSource};
+use crate::webhook::{Scheme, Verifier};
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+/// Connections at once on the admin address.
+const ADMIN_CONNECTIONS: usize = 256;
+/// Characters of the shortest token.
+const TOKEN_CHARACTERS: usize = 16;
+
+/// The addresses, taken.
+pub struct Listeners {
+    front: Option<TcpListener>,
+    admin: Option<TcpListener>,
+    tokens: Tokens,
+}
+
+impl Listeners {
+    /// Takes the addresses, if who may call is settled.
+    pub fn bind(config: &Config, runtime: &Runtime) -> Result<Self, Failed> {
+        let tokens: &[Secret] = config.server.auth.as_ref().map_or(&[], |auth| &auth.bearer);
+        refuse_open(config, tokens)?;
+        let bind = |listen: Listen, key: &str| {
+            let Listen::At(address) = listen else { return Ok(None) };
+            runtime.block_on(TcpListener::bind(address)).map(Some).map_err(|error| {
+                let help = format!("free it, or set server.{key} to another address or `off`");
+                Failed::new(Exit::Io, format!("cannot listen on {address}: {error}; {help}"))
+            })
+        };
+        Ok(Self {
+            front: bind(config.server.listen, "listen")?,
+            admin: bind(config.server.admin, "admin")?,
+            tokens: Tokens::new(tokens.iter().map(Secret::expose)),
+        })
+    }
+
+    /// Serves the admin endpoints from now on.
+    pub fn serve_admin(&mut self, runtime: &Runtime, admin: impl FnOnce(Tokens) -> api::Admin) {
+        let Some(listener) = self.admin.take() else { return };
+        let admin = admin(self.tokens.clone());
+        // Health must answer while the process drains, so these go on to its end.
+        let (on, never) = watch::channel(false);
+        runtime.spawn(async move {
+            serve(listener, api::admin_router(admin), ADMIN_CONNECTIONS, never).await;
+            drop(on);
+        });
+    }
+
+    /// Serves the front from now on; the thread ends when everything that came is settled.
+    pub fn serve_front(
+        &mut self,
+        (config, identity, metrics): (&Config, &Identity, &Arc<Metrics>),
+        feed: &Feed,
+        view: &Arc<ArcSwap<View>>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Option<JoinHandle<()>>, Failed> {
+        let Some(listener) = self.front.take() else { return Ok(None) };
+        let window = Window { events: config.limits.in_flight_events, bytes: config.limits.in_flight_bytes.0 };
+        let (inlet, source) = Inlet::new(window, feed);
+        let front = Front {
+            inlet,
+            view: Arc::clone(view),
+            identity: identity.clone(),
+            event_bytes: usize::try_from(config.limits.event_bytes.0).unwrap_or(usize::MAX),
+            settle_timeout: config.server.settle_timeout.0,
+            tokens: self.tokens.clone(),
+            loopback: !config.server.listen.is_public(),
+            hooks: hooks(config, identity, metrics)?,
+        };
+        let connections = config.server.max_connections.max(1) as usize;
+        feed.runtime.spawn(serve(listener, api::front_router(front), connections, stop.clone()));
+        spawn(source, feed).map(Some)
+    }
+}
+
+fn spawn(source: InletSource, feed: &Feed) -> Result<JoinHandle<()>, Failed> {
+    let lanes = feed.lanes.clone();
+    let spawned = std::thread::Builder::new().name("sluice-in-http".into()).spawn(move || source.run(&lanes));
+    spawned.map_err(io("cannot start a thread"))
+}
+
+/// Refuses to be open to others than this machine without knowing who they are.
+fn refuse_open(config: &Config, tokens: &[Secret]) -> Result<(), Failed> {
+    let refuse = |message: String| Err(Failed::new(Exit::Config, message));
+    if config.server.auth.is_some() && tokens.is_empty() {
+        return refuse("server.auth.bearer is empty; name a token, or remove server.auth".into());
+    }
+    if tokens.iter().any(|token| token.expose().len() < TOKEN_CHARACTERS) {
+        return refuse(format!("a token of server.auth.bearer has fewer than {TOKEN_CHARACTERS} characters"));
+    }
+    let Listen::At(address) = config.server.listen else { return Ok(()) };
+    if !config.server.listen.is_public() {
+        return Ok(());
+    }
+    if tokens.is_empty() {
+        return refuse(format!(
+            "server.listen {address} is open to other machines and nobody is asked who they are; set server.auth.bearer, \
+             or listen on 127.0.0.1"
+        ));
+    }
+    let open = |webhook: &Webhook| webhook.verify == Verify::None;
+    match config.sources.iter().find(|(_, source)| source.webhook.as_ref().is_some_and(open)) {
+        Some((name, _)) => refuse(format!(
+            "source {name}: a webhook with `verify: none` while server.listen {address} is open to other machines; name \
+             the sender's scheme and secret"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Webhooks by path.
+fn hooks(config: &Config, identity: &Identity, metrics: &Arc<Metrics>) -> Result<HashMap<String, Hook>, Failed> {
+    let mut hooks = HashMap::new();
+    for (name, source) in &config.sources {
+        let Some(webhook) = &source.webhook else { continue };
+        let info = super::sources::info(config, identity, name, source)?;
+        let verifier = verifier(&webhook.verify).map_err(|why| Failed::new(Exit::Config, format!("source {name}: {why}")))?;
+        if hooks.insert(webhook.path.clone(), Hook::new(info, verifier, metrics)).is_some() {
+            let message = format!("source {name}: path {} is another webhook's; each has its own", webhook.path);
+            return Err(Failed::new(Exit::Config, message));
+        }
+    }
+    Ok(hooks)
+}
+
+fn verifier(verify: &Verify) -> Result<Option<Verifier>, String> {
+    let (scheme, secrets) = match verify {
+        Verify::None => return Ok(None),
+        Verify::StandardWebhooks(secrets) => (Scheme::StandardWebhooks, secrets),
+        Verify::Zendesk(secrets) => (Scheme::Zendesk, secrets),
+        Verify::Pagerduty(secrets) => (Scheme::PagerDuty, secrets),
+        Verify::Github(secrets) => (Scheme::GitHub, secrets),
+        Verify::Stripe(secrets) => (Scheme::Stripe, secrets),
+        Verify::Slack(secrets) => (Scheme::Slack, secrets),
+        Verify::Datadog(shared) => {
+            let secrets: Vec<&str> = std::iter::once(&shared.secret).chain(&shared.also).map(Secret::expose).collect();
+            return Verifier::new(Scheme::SharedSecret(shared.header.clone()), &secrets).map(Some);
+        }
+    };
+    let secrets: Vec<&str> = std::iter::once(&secrets.secret).chain(&secrets.also).map(Secret::expose).collect();
+    Verifier::new(scheme, &secrets).map(Some)
+}

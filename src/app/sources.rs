@@ -1,0 +1,89 @@
+//! From declared sources to those that run.
+
+use super::{Exit, Failed};
+use crate::config::check::clients;
+use crate::config::ends;
+use crate::config::model::Config;
+use crate::credit::Window;
+use crate::envelope::SourceInfo;
+use crate::plan::Identity;
+use crate::source::kafka::KafkaSource;
+use crate::source::lines::LineSource;
+use crate::source::nats::{JetStream, NatsSource};
+use crate::source::{Setup, Source};
+use std::sync::Arc;
+
+/// A source beside those of the configuration: its name, bus and lines.
+pub type Extra = Option<(String, String, Box<dyn std::io::Read + Send>)>;
+
+/// The configuration's sources that run by themselves, and an `extra` one.
+pub fn of(config: &Config, identity: &Identity, extra: Extra) -> Result<Vec<(Setup, Source)>, Failed> {
+    let window = Window { events: config.limits.in_flight_events, bytes: config.limits.in_flight_bytes.0 };
+    let mut sources = Vec::new();
+    for (name, source) in config.sources.iter().filter(|(_, source)| source.webhook.is_none()) {
+        let info = info(config, identity, name, source)?;
+        sources.push((Setup { info: Arc::new(info), window }, source_of(source)?));
+    }
+    if let Some((name, bus, lines)) = extra {
+        let info = SourceInfo {
+            name: name.as_str().into(),
+            bus: bus.into(),
+            framing: crate::transform::wrap::Framing::EventBridge,
+            on_invalid: crate::catalog::OnInvalid::DeadLetter,
+            dead_letter: None,
+            event_bytes: event_bytes(config),
+            identity: identity.clone(),
+        };
+        sources.push((Setup { info: Arc::new(info), window }, Source::Lines(LineSource::Reader(name, lines))));
+    }
+    Ok(sources)
+}
+
+fn event_bytes(config: &Config) -> usize {
+    usize::try_from(config.limits.event_bytes.0).unwrap_or(usize::MAX)
+}
+
+/// What all batches of a source share.
+pub fn info(config: &Config, identity: &Identity, name: &str, source: &ends::Source) -> Result<SourceInfo, Failed> {
+    Ok(SourceInfo {
+        name: name.into(),
+        bus: source.bus.as_str().into(),
+        framing: clients::framing(&source.envelope).map_err(|message| Failed::new(Exit::Config, message))?,
+        on_invalid: source.on_invalid.into(),
+        dead_letter: source.dead_letter.clone(),
+        event_bytes: event_bytes(config),
+        identity: identity.clone(),
+    })
+}
+
+fn source_of(source: &ends::Source) -> Result<Source, Failed> {
+    if let Some(kafka) = &source.kafka {
+        return Ok(Source::Kafka(KafkaSource {
+            client: clients::kafka(&kafka.brokers, kafka.sasl.as_ref(), kafka.tls.as_ref(), &kafka.properties),
+            topics: kafka.topics.clone(),
+            group: kafka.group.clone(),
+            instance_id: kafka.instance_id.clone(),
+            start: kafka.start,
+        }));
+    }
+    if let Some(nats) = &source.nats {
+        let client = clients::nats_source(nats).map_err(|fault| Failed::new(Exit::Config, fault.message))?;
+        let subject = nats.subject.clone();
+        return Ok(Source::Nats(match (&nats.stream, &nats.durable) {
+            (Some(stream), Some(durable)) => NatsSource::JetStream(JetStream {
+                client,
+                stream: stream.clone(),
+                durable: durable.clone(),
+                filter: subject,
+                start: nats.start,
+                ack: nats.ack,
+                ack_wait: nats.ack_wait.0,
+            }),
+            _ => NatsSource::Core { client, subject: subject.unwrap_or_default(), queue: nats.queue.clone() },
+        }));
+    }
+    Ok(Source::Lines(match &source.file {
+        Some(file) => LineSource::File(file.path.clone()),
+        None => LineSource::Stdin,
+    }))
+}

@@ -1,0 +1,226 @@
+//! Publishing to NATS: one connection per set of servers and credentials, many publications under way at once.
+//!
+//! JetStream settles by the stream's acknowledgement, with `Nats-Msg-Id` so that the stream itself drops what it has
+//! seen. Core NATS settles when the server has read the message: best effort.
+
+use super::retry::Failure;
+use super::{Delivery, dead_letter};
+use crate::catalog::{NatsClient, NatsTarget};
+use crate::nats;
+use crate::transform::Subject;
+use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
+use async_nats::jetstream::{Context, message::PublishMessage};
+use async_nats::{Client, HeaderMap};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// Publications under way at once; the client's own bound is 5,000.
+const WINDOW: usize = 2048;
+/// How long a publication may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connections by their servers and credentials.
+pub struct Connections {
+    runtime: Handle,
+    open: Vec<(Arc<NatsClient>, UnboundedSender<Box<Delivery>>)>,
+}
+
+impl Connections {
+    /// No connections yet.
+    pub fn new(runtime: Handle) -> Self {
+        Self { runtime, open: Vec::new() }
+    }
+
+    /// A sink for a subject, on a connection shared with other targets of the same servers and credentials.
+    pub fn subject(&mut self, target: &NatsTarget) -> SubjectSink {
+        let known = self.open.iter().find(|(client, _)| *client == target.client);
+        let queue = match known {
+            Some((_, queue)) => queue.clone(),
+            None => {
+                let (queue, deliveries) = unbounded_channel();
+                self.open.push((Arc::clone(&target.client), queue.clone()));
+                self.runtime.spawn(run(Arc::clone(&target.client), deliveries));
+                queue
+            }
+        };
+        SubjectSink { subject: target.subject.clone(), jetstream: target.jetstream, queue }
+    }
+}
+
+/// One subject, or one template of subjects.
+pub struct SubjectSink {
+    subject: Subject,
+    jetstream: bool,
+    /// Bounded by the credit of the events in it.
+    queue: UnboundedSender<Box<Delivery>>,
+}
+
+impl SubjectSink {
+    /// Queues a delivery for the connection.
+    pub fn submit(&self, delivery: Delivery) {
+        if let Err(refused) = self.queue.send(Box::new(delivery)) {
+            refused.0.finish(Err(Failure::retry("CONNECTION_FAILURE", "the NATS connection has ended")));
+        }
+    }
+
+    /// Where a delivery goes: its own subject where the target has a template.
+    fn subject(&self, delivery: &Delivery) -> String {
+        match (self.subject.fixed(), &delivery.key) {
+            (None, Some(subject)) => String::from_utf8_lossy(subject).into_owned(),
+            _ => self.subject.to_string(),
+        }
+    }
+}
+
+type Ended = (Box<Delivery>, Result<(), Failure>);
+
+/// Publishes until no sink is left.
+async fn run(servers: Arc<NatsClient>, mut deliveries: UnboundedReceiver<Box<Delivery>>) {
+    let client = match connect(&servers).await {
+        Ok(client) => client,
+        Err(why) => {
+            // What was fine at the start is not any more: a file has gone. Each attempt says so.
+            while let Some(delivery) = deliveries.recv().await {
+                delivery.finish(Err(Failure::retry("CONNECTION_FAILURE", why.clone())));
+            }
+            return;
+        }
+    };
+    let context = ContextBuilder::new()
+        .timeout(PATIENCE)
+        .ack_timeout(PATIENCE)
+        .max_ack_inflight(WINDOW * 2)
+        .backpressure_on_inflight(true)
+        .build(client.clone());
+    let mut acknowledged = FuturesUnordered::new();
+    let mut flushed = FuturesUnordered::new();
+    let mut arrived = Vec::new();
+    loop {
+        tokio::select! {
+            Some(ended) = acknowledged.next(), if !acknowledged.is_empty() => finish(ended),
+            Some(all) = flushed.next(), if !flushed.is_empty() => {
+                let all: Vec<Ended> = all;
+                all.into_iter().for_each(finish);
+            }
+            count = deliveries.recv_many(&mut arrived, 256), if acknowledged.len() + flushed.len() < WINDOW => {
+                if count == 0 {
+                    break;
+                }
+                let mut sent = Vec::new();
+                for delivery in arrived.drain(..) {
+                    let super::Sink::Nats(sink) = &delivery.outlet.sink else { continue };
+                    let (subject, jetstream) = (sink.subject(&delivery), sink.jetstream);
+                    if jetstream {
+                        match publish(&context, &subject, &delivery).await {
+                            Ok(ack) => acknowledged.push(acknowledge(ack, delivery, client.clone(), subject)),
+                            Err(failure) => delivery.finish(Err(failure)),
+                        }
+                    } else {
+                        let message = Bytes::copy_from_slice(&delivery.payload);
+                        match client.publish_with_headers(subject, headers(&delivery), message).await {
+                            Ok(()) => sent.push(delivery),
+                            Err(error) => delivery.finish(Err(too_large(&nats::causes(&error)))),
+                        }
+                    }
+                }
+                if !sent.is_empty() {
+                    flushed.push(flush(client.clone(), sent));
+                }
+            }
+        }
+    }
+    while let Some(ended) = acknowledged.next().await {
+        finish(ended);
+    }
+    while let Some(all) = flushed.next().await {
+        all.into_iter().for_each(finish);
+    }
+}
+
+fn finish((delivery, result): Ended) {
+    delivery.finish(result);
+}
+
+/// Connects however long it takes: servers were there when the plan was made.
+async fn connect(servers: &NatsClient) -> Result<Client, String> {
+    let options = nats::options(servers).await?.retry_on_initial_connect().ignore_discovered_servers();
+    options.connect(servers.servers.as_slice()).await.map_err(|error| nats::causes(&error))
+}
+
+async fn publish(
+    context: &Context,
+    subject: &str,
+    delivery: &Delivery,
+) -> Result<async_nats::jetstream::context::PublishAckFuture, Failure> {
+    let message = PublishMessage::build()
+        .payload(Bytes::copy_from_slice(&delivery.payload))
+        .headers(headers(delivery))
+        .message_id(delivery.id.to_string());
+    context.send_publish(subject.to_owned(), message).await.map_err(|error| match error.kind() {
+        PublishErrorKind::MaxPayloadExceeded => too_large(&nats::causes(&error)),
+        PublishErrorKind::TimedOut => Failure::retry("TIMEOUT", format!("subject {subject}: the server does not read")),
+        _ => Failure::retry("CONNECTION_FAILURE", format!("subject {subject}: {}", nats::causes(&error))),
+    })
+}
+
+async fn acknowledge(
+    ack: async_nats::jetstream::context::PublishAckFuture,
+    delivery: Box<Delivery>,
+    client: Client,
+    subject: String,
+) -> Ended {
+    let result = match ack.await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let why = format!("subject {subject}: {}", nats::causes(&error));
+            Err(match error.kind() {
+                PublishErrorKind::TimedOut => Failure::retry("TIMEOUT", format!("{why}; is the server up?")),
+                // Nobody listens: no stream has the subject, or JetStream is not there now.
+                PublishErrorKind::StreamNotFound => match nats::stream_of(&client, &subject).await {
+                    Ok(None) => {
+                        let help = "create a stream with it, then send the dead letters again";
+                        Failure::permanent("NO_RESOURCE", format!("no stream keeps subject {subject}; {help}"))
+                    }
+                    _ => Failure::retry("CONNECTION_FAILURE", why),
+                },
+                _ if why.contains("exceeds maximum") => too_large(&why),
+                _ => Failure::retry("ERROR_FROM_TARGET", why),
+            })
+        }
+    };
+    (delivery, result)
+}
+
+async fn flush(client: Client, sent: Vec<Box<Delivery>>) -> Vec<Ended> {
+    let result = match tokio::time::timeout(PATIENCE, client.flush()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Failure::retry("CONNECTION_FAILURE", nats::causes(&error))),
+        Err(_) => Err(Failure::retry("TIMEOUT", "the server does not answer; is it up?")),
+    };
+    sent.into_iter().map(|delivery| (delivery, result.clone())).collect()
+}
+
+fn too_large(why: &str) -> Failure {
+    Failure::permanent("INVALID_PARAMETER", format!("{why}; raise max_payload of the server and max_msg_size of the stream"))
+}
+
+fn headers(delivery: &Delivery) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("sluice-delivery-id", delivery.id.to_string());
+    headers.insert("sluice-bus", delivery.bus.as_ref());
+    if let Some(rule) = &delivery.rule {
+        headers.insert("sluice-rule", rule.name.as_ref());
+    }
+    if let Some(letter) = &delivery.letter {
+        for (name, value) in dead_letter::attributes(delivery, letter) {
+            // A line end would begin another header.
+            headers.insert(name, value.replace(|c: char| c.is_control(), " "));
+        }
+    }
+    headers
+}
