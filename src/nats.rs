@@ -60,7 +60,10 @@ pub async fn options(client: &NatsClient) -> Result<ConnectOptions, String> {
 ///
 /// # Errors
 /// What is wrong with address, credentials or certificates.
-pub async fn connect(client: &NatsClient, on_event: impl Fn(&Event) + Send + Sync + 'static) -> Result<Client, NatsError> {
+pub async fn connect(
+    client: &NatsClient,
+    on_event: impl Fn(&Event) + Send + Sync + 'static,
+) -> Result<Client, NatsError> {
     let options = options(client).await.map_err(NatsError::Refused)?.event_callback(move |event| {
         log(&event);
         on_event(&event);
@@ -68,8 +71,7 @@ pub async fn connect(client: &NatsClient, on_event: impl Fn(&Event) + Send + Syn
     });
     let connecting = options.connect(client.servers.as_slice());
     let servers = client.servers.join(",");
-    let unreachable =
-        |why: &str| NatsError::Unreachable(format!("no answer from the NATS servers {servers}: {why}"));
+    let unreachable = |why: &str| NatsError::Unreachable(format!("no answer from the NATS servers {servers}: {why}"));
     let error = match tokio::time::timeout(PATIENCE, connecting).await {
         Ok(Ok(client)) => return Ok(client),
         Ok(Err(error)) => error,
@@ -85,9 +87,7 @@ pub async fn connect(client: &NatsClient, on_event: impl Fn(&Event) + Send + Syn
             "no trusted connection to the NATS servers {servers}: {why}; check the server's certificate, `tls.ca` and the \
              name in the address"
         )),
-        _ if client.tls.is_none() && why.contains("ecord overflow") => {
-            unreachable("the port speaks TLS; set `tls`")
-        }
+        _ if client.tls.is_none() && why.contains("ecord overflow") => unreachable("the port speaks TLS; set `tls`"),
         _ => unreachable(&format!("{why}; check the address and that a server listens there; --wait waits for it")),
     })
 }

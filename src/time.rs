@@ -1,6 +1,6 @@
 //! The only caller of now(): clocks for everything outside the core.
 
-use jiff::{Timestamp, Unit, civil::Date, tz::Offset};
+use jiff::{Timestamp, civil::Date, tz::Offset};
 use std::time::{Duration, Instant};
 
 /// The monotonic clock, for waits and latencies.
@@ -16,8 +16,7 @@ pub fn wall_millis() -> i64 {
 
 /// Milliseconds since the epoch as `2024-01-31T09:00:00Z`, the precision of the service's events.
 pub fn iso_seconds(millis: i64) -> String {
-    let time = Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH);
-    time.round(Unit::Second).unwrap_or(time).to_string()
+    Timestamp::from_second(millis.div_euclid(1000)).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
 }
 
 /// Milliseconds since the epoch as `2024-01-31T09:00:00.123Z`.

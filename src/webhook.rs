@@ -9,8 +9,8 @@
 
 use crate::time;
 use base64::Engine;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use ring::hmac;
 use std::collections::{HashMap, VecDeque};
 
@@ -158,7 +158,8 @@ impl Verifier {
                 ([stamp.as_bytes(), body].concat(), Some(millis.div_euclid(1000)), offered)
             }
             Scheme::PagerDuty => {
-                let offered = need("x-pagerduty-signature")?.split(',').filter_map(|one| one.trim().strip_prefix("v1="));
+                let offered =
+                    need("x-pagerduty-signature")?.split(',').filter_map(|one| one.trim().strip_prefix("v1="));
                 (body.to_vec(), None, all_hex(offered))
             }
             Scheme::GitHub => {
@@ -168,7 +169,7 @@ impl Verifier {
             Scheme::Stripe => {
                 let value = need("stripe-signature")?;
                 let part = |name: &'static str| value.split(',').filter_map(move |part| part.trim().strip_prefix(name));
-                let stamp = part("t=").next().ok_or_else(|| Refusal::Missing("stripe-signature".into()))?;
+                let stamp = part("t=").next().ok_or(Refusal::Forged)?;
                 let text = [stamp.as_bytes(), b".", body].concat();
                 (text, Some(seconds(stamp)?), all_hex(part("v1=")))
             }

@@ -85,7 +85,8 @@ pub fn router(admin: Admin) -> Router {
         .route("/version", get(|| async { concat!("{\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}\n") }))
         .merge(native)
         .fallback(|request: Request<Body>| async move {
-            let text = format!("nothing answers {} {}; GET / lists what there is", request.method(), request.uri().path());
+            let text =
+                format!("nothing answers {} {}; GET / lists what there is", request.method(), request.uri().path());
             problem(StatusCode::NOT_FOUND, &text)
         })
         .with_state(admin)

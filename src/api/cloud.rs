@@ -25,7 +25,8 @@ pub async fn post(State(front): State<Arc<Front>>, Path(bus): Path<String>, requ
     let batch = kind.starts_with("application/cloudevents-batch+json");
     let binary = parts.headers.contains_key("ce-specversion");
     if !batch && !binary && !kind.starts_with("application/cloudevents+json") {
-        let text = "not a CloudEvent: send application/cloudevents+json, application/cloudevents-batch+json, or ce- headers";
+        let text =
+            "not a CloudEvent: send application/cloudevents+json, application/cloudevents-batch+json, or ce- headers";
         return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
     }
     let limit = if batch { front.event_bytes * 8 } else { front.event_bytes };

@@ -1,7 +1,7 @@
 //! PutEvents and TestEventPattern, as the service answers them.
 
-use super::wire::{self, ApiError};
 use super::Front;
+use super::wire::{self, ApiError};
 use crate::envelope::SourceInfo;
 use crate::event::{Kind, Tree};
 use crate::pattern::{self, Numbers};
@@ -26,7 +26,10 @@ pub async fn put_events(front: &Front, region: &str, members: &Members) -> Resul
     let entries = checked(members)?;
     let read = entries.iter().map(|entry| Entry::read(entry)).collect::<Result<Vec<_>, _>>()?;
     if read.iter().map(Entry::size).sum::<usize>() > front.event_bytes {
-        return Err(ApiError::new("ValidationException", "Total size of the entries in the request is over the limit."));
+        return Err(ApiError::new(
+            "ValidationException",
+            "Total size of the entries in the request is over the limit.",
+        ));
     }
     let deadline = tokio::time::Instant::now() + front.settle_timeout;
     let outcomes = read.iter().map(|entry| entry.put(front, region, deadline));
@@ -70,7 +73,9 @@ fn checked(members: &Members) -> Result<Vec<&Members>, ApiError> {
 /// Bounds of an entry's members. An ARN of a bus is a name behind a known beginning.
 fn entry_violations(n: usize, entry: &Members, violations: &mut Vec<String>) -> Result<(), ApiError> {
     let mut refuse = |value: &str, member: &str, constraint: &str| {
-        violations.push(format!("Value '{value}' at 'entries.{n}.member.{member}' failed to satisfy constraint: {constraint}"));
+        violations.push(format!(
+            "Value '{value}' at 'entries.{n}.member.{member}' failed to satisfy constraint: {constraint}"
+        ));
     };
     if let Some(bus) = wire::text(entry, "EventBusName")? {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');

@@ -124,7 +124,8 @@ pub async fn set_state(
     let wanted: Wanted = match serde_json::from_slice(&body) {
         Ok(wanted) => wanted,
         Err(error) => {
-            let text = format!("the body is to be {{\"state\": \"enabled\" | \"disabled\" | \"shadow\" | null}}: {error}");
+            let text =
+                format!("the body is to be {{\"state\": \"enabled\" | \"disabled\" | \"shadow\" | null}}: {error}");
             return problem(StatusCode::BAD_REQUEST, &text);
         }
     };

@@ -95,7 +95,8 @@ pub async fn body(body: Body, limit: usize) -> Result<Bytes, Response<Body>> {
     match tokio::time::timeout(BODY_PATIENCE, axum::body::to_bytes(body, limit)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) => {
-            let too_large = std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
+            let too_large =
+                std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
             Err(match too_large {
                 true => problem(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body has more than {limit} bytes")),
                 false => problem(StatusCode::BAD_REQUEST, "the body broke off"),

@@ -112,8 +112,11 @@ impl Sums {
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
             let (Some((name, labels)), Ok(value)) = (series.split_once('{'), value.parse::<f64>()) else { continue };
-            let pairs: HashMap<&str, &str> =
-                labels.trim_end_matches('}').split("\",").filter_map(|pair| pair.trim_end_matches('"').split_once("=\"")).collect();
+            let pairs: HashMap<&str, &str> = labels
+                .trim_end_matches('}')
+                .split("\",")
+                .filter_map(|pair| pair.trim_end_matches('"').split_once("=\""))
+                .collect();
             for keys in [&["source"][..], &["target"], &["target", "outcome"], &["bus", "outcome"], &["bus", "rule"]] {
                 let values: Option<Vec<&str>> = keys.iter().map(|key| pairs.get(key).copied()).collect();
                 if let Some(values) = values {

@@ -61,7 +61,8 @@ pub fn prepare_sources(config: &Config, runtime: &Handle) -> Result<i32, Failed>
             })?;
         }
         let Some(kafka) = &source.kafka else { continue };
-        let cluster = Cluster::new(&clients::kafka(&kafka.brokers, kafka.sasl.as_ref(), kafka.tls.as_ref(), &kafka.properties))?;
+        let cluster =
+            Cluster::new(&clients::kafka(&kafka.brokers, kafka.sasl.as_ref(), kafka.tls.as_ref(), &kafka.properties))?;
         for topic in &kafka.topics {
             let Some(count) = cluster.partitions(topic)? else {
                 let message = format!(

@@ -132,7 +132,8 @@ fn hooks(config: &Config, identity: &Identity, metrics: &Arc<Metrics>) -> Result
     for (name, source) in &config.sources {
         let Some(webhook) = &source.webhook else { continue };
         let info = super::sources::info(config, identity, name, source)?;
-        let verifier = verifier(&webhook.verify).map_err(|why| Failed::new(Exit::Config, format!("source {name}: {why}")))?;
+        let verifier =
+            verifier(&webhook.verify).map_err(|why| Failed::new(Exit::Config, format!("source {name}: {why}")))?;
         if hooks.insert(webhook.path.clone(), Hook::new(info, verifier, metrics)).is_some() {
             let message = format!("source {name}: path {} is another webhook's; each has its own", webhook.path);
             return Err(Failed::new(Exit::Config, message));

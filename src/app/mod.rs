@@ -9,10 +9,11 @@ mod sources;
 
 use crate::api::Admin;
 use crate::catalog::Target;
+use crate::config::Loaded;
 use crate::config::model::Config;
 use crate::config::values::Listen;
-use crate::config::Loaded;
 use crate::control::{Control, Publish, View};
+use crate::deliver;
 use crate::deliver::Outlets;
 use crate::egress::Egress;
 use crate::envelope::Lanes;
@@ -23,10 +24,9 @@ use crate::source::{Feed, Stop};
 use crate::tap::Taps;
 use crate::time;
 use crate::worker::{Route, Worker};
-use front::Listeners;
-use crate::deliver;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
+use front::Listeners;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
@@ -186,8 +186,7 @@ impl App {
         wait_for(options.wait, &signals, || brokers::prepare_targets(&targets, &needs))?;
 
         let public = config.server.listen.is_public() || config.server.admin.is_public();
-        let egress =
-            Egress::new(public, &config.egress.allow).map_err(|message| Failed::new(Exit::Config, message))?;
+        let egress = Egress::new(public, &config.egress.allow).map_err(|message| Failed::new(Exit::Config, message))?;
         let (fatal_out, fatal) = bounded(16);
         let outlets = Arc::new(Mutex::new(
             Outlets::new(&config.data_dir, event_bytes, (runtime.handle(), egress), &fatal_out, (&metrics, &taps))

@@ -5,6 +5,7 @@ mod bench;
 mod config;
 pub mod corpus;
 mod demo;
+mod destination;
 mod health;
 mod logs;
 mod orders;

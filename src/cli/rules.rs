@@ -119,7 +119,9 @@ impl Name {
         found.retain(|rule| rule.name == self.name);
         let on = self.bus.as_ref().map(|bus| format!(" on bus {bus}")).unwrap_or_default();
         match found.len() {
-            0 => Err(Failed::new(Exit::No, format!("there is no rule {}{on}; `sluice rules ls` lists them", self.name))),
+            0 => {
+                Err(Failed::new(Exit::No, format!("there is no rule {}{on}; `sluice rules ls` lists them", self.name)))
+            }
             1 => Ok(found.remove(0)),
             _ => {
                 let buses: Vec<&str> = found.iter().map(|rule| rule.bus.as_str()).collect();

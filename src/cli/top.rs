@@ -67,8 +67,12 @@ fn page(now: &Stats, before: Option<&Stats>) -> String {
     );
     // Writing to a String cannot fail.
     let mut line = |text: String| writeln!(page, "{text}").unwrap_or_default();
-    line(format!("\n{:<24} {:>10} {:>12} {:>10} {:>10} {:>9}", "source", "rate", "events", "in flight", "lag", "rejected"));
-    let known: HashMap<&str, u64> = sums(before, |stats| stats.sources.iter().map(|s| (s.name.as_str(), s.events)).collect());
+    line(format!(
+        "\n{:<24} {:>10} {:>12} {:>10} {:>10} {:>9}",
+        "source", "rate", "events", "in flight", "lag", "rejected"
+    ));
+    let known: HashMap<&str, u64> =
+        sums(before, |stats| stats.sources.iter().map(|s| (s.name.as_str(), s.events)).collect());
     for source in &now.sources {
         let rate = rate(source.events, known.get(source.name.as_str()).copied());
         line(format!(
@@ -77,9 +81,8 @@ fn page(now: &Stats, before: Option<&Stats>) -> String {
         ));
     }
     line(format!("\n{:<24} {:>10} {:>12} {:>12}", "bus", "rate", "matched", "unmatched"));
-    let known = sums(before, |stats| {
-        stats.buses.iter().map(|bus| (bus.name.as_str(), bus.matched + bus.unmatched)).collect()
-    });
+    let known =
+        sums(before, |stats| stats.buses.iter().map(|bus| (bus.name.as_str(), bus.matched + bus.unmatched)).collect());
     for bus in &now.buses {
         let rate = rate(bus.matched + bus.unmatched, known.get(bus.name.as_str()).copied());
         line(format!("{:<24} {rate:>10} {:>12} {:>12}", bus.name, bus.matched, bus.unmatched));

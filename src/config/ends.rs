@@ -41,7 +41,6 @@ pub struct Source {
     pub dead_letter: Option<String>,
 }
 
-
 /// Where a group begins on a partition that it has never committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -52,11 +52,7 @@ impl Outlets {
             endpoints: Endpoints::new(runtime.clone(), egress),
             files: Writer::spawn("sluice-files", fatal)?,
             stdout: Writer::spawn("sluice-stdout", fatal)?,
-            shared: Shared {
-                timer: Timer::spawn()?,
-                metrics: Arc::clone(metrics),
-                taps: Arc::clone(taps),
-            },
+            shared: Shared { timer: Timer::spawn()?, metrics: Arc::clone(metrics), taps: Arc::clone(taps) },
             open: HashMap::new(),
             queues: HashMap::new(),
         })
@@ -73,9 +69,7 @@ impl Outlets {
         for target in &plan.targets {
             let outlet = match self.open.get(&target.name) {
                 Some((known, outlet)) if known == target => Some(Arc::clone(outlet)),
-                _ => self
-                    .sink(target)?
-                    .map(|sink| Outlet::new(&target.name, sink, target.retry, &self.shared)),
+                _ => self.sink(target)?.map(|sink| Outlet::new(&target.name, sink, target.retry, &self.shared)),
             };
             if let Some(outlet) = &outlet {
                 open.insert(target.name.clone(), (target.clone(), Arc::clone(outlet)));

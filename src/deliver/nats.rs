@@ -206,7 +206,10 @@ async fn flush(client: Client, sent: Vec<Box<Delivery>>) -> Vec<Ended> {
 }
 
 fn too_large(why: &str) -> Failure {
-    Failure::permanent("INVALID_PARAMETER", format!("{why}; raise max_payload of the server and max_msg_size of the stream"))
+    Failure::permanent(
+        "INVALID_PARAMETER",
+        format!("{why}; raise max_payload of the server and max_msg_size of the stream"),
+    )
 }
 
 fn headers(delivery: &Delivery) -> HeaderMap {

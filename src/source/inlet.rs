@@ -86,7 +86,8 @@ impl Inlet {
     pub fn new(window: Window, feed: &Feed) -> (Self, InletSource) {
         let (batches, at_lanes) = bounded(64);
         let units = usize::try_from(window.bytes / PERMIT_BYTES).unwrap_or(usize::MAX);
-        let room = [window.events as usize, units].map(|n| Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS))));
+        let room =
+            [window.events as usize, units].map(|n| Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS))));
         let inlet = Self(Arc::new(Shared {
             batches,
             report: Arc::default(),
@@ -185,7 +186,8 @@ impl Shared {
 impl InletSource {
     /// Passes events to the lanes in turn, until everything is settled after [`Stop`].
     pub fn run(self, lanes: &Lanes) {
-        let in_flight = self.inlet.0.metrics.families.source_in_flight.get_or_create_owned(&labels([("source", "http")]));
+        let in_flight =
+            self.inlet.0.metrics.families.source_in_flight.get_or_create_owned(&labels([("source", "http")]));
         let mut lane = 0;
         loop {
             match self.batches.recv_timeout(LOOK) {

@@ -233,13 +233,7 @@ async fn some<T>(stream: &mut (impl Stream<Item = T> + Unpin), wait: Duration) -
     Some(all)
 }
 
-fn core(
-    client: &NatsClient,
-    subject: &str,
-    queue: Option<String>,
-    setup: &Setup,
-    feed: &Feed,
-) -> Result<(), String> {
+fn core(client: &NatsClient, subject: &str, queue: Option<String>, setup: &Setup, feed: &Feed) -> Result<(), String> {
     let (metrics, name) = (Arc::clone(&feed.metrics), Arc::clone(&setup.info.name));
     let slow = move |event: &Event| {
         if let Event::SlowConsumer(_) = event {
@@ -248,12 +242,16 @@ fn core(
             tracing::error!(source = %name, "events were lost: they came faster than they settle, and core NATS keeps none");
         }
     };
+    feed.metrics.health.set(&setup.info.name, Some("not subscribed yet".into()));
     let connection = feed.runtime.block_on(nats::connect(client, slow)).map_err(|error| error.to_string())?;
     let subscription = feed.runtime.block_on(async {
-        match queue {
+        let subscription = match queue {
             Some(queue) => connection.queue_subscribe(subject.to_owned(), queue).await,
             None => connection.subscribe(subject.to_owned()).await,
-        }
+        };
+        // Only an answer says that the server knows of it.
+        let known = connection.flush().await;
+        subscription.map_err(|error| error.to_string()).and_then(|made| known.map(|()| made).map_err(|e| e.to_string()))
     });
     let mut messages = subscription.map_err(|error| format!("cannot subscribe to {subject}: {error}"))?;
     // Numbers begin anew with every process, so the name must differ as well: no two events share ids.

@@ -160,7 +160,9 @@ pub fn core(nats: &Nats) {
     let instances = [Sluice::new(&config), Sluice::new(&config)];
     let mut running: Vec<_> = instances.iter().map(|sluice| sluice.start(&[])).collect();
     for instance in &mut running {
-        instance.until("it listens", Duration::from_secs(20), |it| it.get("/readyz").is_some_and(|(s, _)| s.contains("200")));
+        instance.until("it listens", Duration::from_secs(20), |it| {
+            it.get("/readyz").is_some_and(|(s, _)| s.contains("200"))
+        });
     }
     let mut out = nats.subscribe("core.out.*");
     let names = ["eu", "a.b", "a b", "*", ">", "%", "ü", "$JS", "c\\r\\nd"];
@@ -169,7 +171,8 @@ pub fn core(nats: &Nats) {
     let mut subjects: Vec<String> = (0..90).map(|_| out.next().expect("a message").0).collect();
     subjects.sort();
     subjects.dedup();
-    let mut expected = ["eu", "a%2Eb", "a%20b", "%2A", "%3E", "%25", "%C3%BC", "$JS", "c%0D%0Ad"].map(|t| format!("core.out.{t}"));
+    let mut expected =
+        ["eu", "a%2Eb", "a%20b", "%2A", "%3E", "%25", "%C3%BC", "$JS", "c%0D%0Ad"].map(|t| format!("core.out.{t}"));
     expected.sort();
     assert_eq!(subjects, expected);
     let shares: Vec<f64> = running.iter().map(|it| it.metric("sluice_source_received_events_total", "in")).collect();

@@ -104,7 +104,7 @@ fn a_second_process_on_one_data_directory_is_refused() {
 #[test]
 fn health_metrics_and_reload() {
     let address = free_address();
-    let config = PIPE.replace("\"off\"", &address);
+    let config = PIPE.replace("admin: \"off\"", &format!("admin: \"{address}\""));
     let place = Place::new(&[("config/c.yaml", &config)]);
     let mut child =
         Guard(place.command(&["run", "-c", "config", "--drain-timeout", "10s"]).spawn().expect("a process"));
@@ -140,7 +140,7 @@ fn health_metrics_and_reload() {
 #[test]
 fn a_swapped_link_is_a_change() {
     let address = free_address();
-    let config = PIPE.replace("\"off\"", &address);
+    let config = PIPE.replace("admin: \"off\"", &format!("admin: \"{address}\""));
     let place =
         Place::new(&[("v1/c.yaml", &config), ("v2/c.yaml", &config.replace("rules: { r:", "rules: { renamed:"))]);
     let mount = place.path().join("mount");

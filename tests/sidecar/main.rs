@@ -3,7 +3,13 @@
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod ack;
+mod admin;
+mod certificates;
 mod command;
 mod config;
+mod endpoint;
+mod http_out;
 mod process;
+mod receiver;
 mod retry;
+mod webhook;

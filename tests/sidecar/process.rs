@@ -1,6 +1,7 @@
 //! The built binary in a folder of its own.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +12,12 @@ pub struct Said {
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
+}
+
+impl Said {
+    pub fn into_parts(self) -> (Option<i32>, String, String) {
+        (self.code, self.out, self.err)
+    }
 }
 
 pub struct Place {
@@ -82,12 +89,35 @@ impl Drop for Guard {
 
 /// A GET: status line and body.
 pub fn get(address: &str, path: &str) -> Option<(String, String)> {
-    let mut stream = std::net::TcpStream::connect(address).ok()?;
+    let mut stream = TcpStream::connect(address).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
     Some((head.lines().next()?.to_owned(), body.to_owned()))
+}
+
+/// One request on a connection of its own: status, headers in lower case, body.
+pub fn exchange(address: &str, request: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<(u16, String, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+    let mut head = format!("{request} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    if !headers.iter().any(|(name, _)| *name == "Host") {
+        head.push_str("Host: localhost\r\n");
+    }
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    stream.write_all(head.as_bytes()).ok()?;
+    // A server that refuses the head may not read the body.
+    stream.write_all(body).ok();
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).ok();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, head.to_ascii_lowercase(), body.to_owned()))
 }
 
 pub fn free_address() -> String {

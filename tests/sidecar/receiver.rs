@@ -57,7 +57,11 @@ pub struct Receiver {
 impl Receiver {
     /// Starts a receiver; `act` is given the request and how many came before it.
     pub fn start(act: impl Fn(&Request, usize) -> Act + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::on(TcpListener::bind("127.0.0.1:0").expect("a port"), act)
+    }
+
+    /// The same on a port of the caller's.
+    pub fn on(listener: TcpListener, act: impl Fn(&Request, usize) -> Act + Send + Sync + 'static) -> Self {
         let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
         let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
         let (all, act) = (Arc::clone(&seen), Arc::new(act));

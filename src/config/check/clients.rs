@@ -55,11 +55,8 @@ pub fn kafka(
         client.insert("sasl.password".into(), sasl.password.expose().to_owned());
     }
     if let Some(tls) = tls {
-        let files = [
-            ("ssl.ca.location", &tls.ca),
-            ("ssl.certificate.location", &tls.cert),
-            ("ssl.key.location", &tls.key),
-        ];
+        let files =
+            [("ssl.ca.location", &tls.ca), ("ssl.certificate.location", &tls.cert), ("ssl.key.location", &tls.key)];
         for (property, file) in files {
             if let Some(file) = file {
                 client.insert(property.into(), file.display().to_string());
@@ -93,7 +90,11 @@ pub fn nats(servers: &str, auth: Option<&ends::NatsAuth>, with: Option<&Tls>) ->
         let good = !rest.is_empty() && !rest.contains(|c: char| c.is_whitespace() || c == '@' || c == '/');
         if !good || !matches!(scheme, "nats" | "tls") {
             let message = format!("`{server}` is not the address of a NATS server");
-            return Err(Fault::at("servers", message, "write nats://host:4222 or tls://host:4222; who we are stands in `auth`"));
+            return Err(Fault::at(
+                "servers",
+                message,
+                "write nats://host:4222 or tls://host:4222; who we are stands in `auth`",
+            ));
         }
     }
     let auth = match auth {
@@ -123,7 +124,11 @@ pub fn nats_source(source: &ends::NatsSource) -> Result<NatsClient, Fault> {
     name("queue", &source.queue)?;
     match (&source.stream, &source.durable, &source.subject) {
         (Some(_), Some(_), _) if source.queue.is_some() => {
-            return Err(Fault::at("queue", "a JetStream consumer has no `queue`: its instances share by `durable`", both));
+            return Err(Fault::at(
+                "queue",
+                "a JetStream consumer has no `queue`: its instances share by `durable`",
+                both,
+            ));
         }
         (Some(_), Some(_), _) => {}
         (Some(_), None, _) => return Err(Fault::at("stream", "`stream` needs `durable`, the consumer's name", both)),
@@ -135,7 +140,11 @@ pub fn nats_source(source: &ends::NatsSource) -> Result<NatsClient, Fault> {
         && (subject.split('.').any(str::is_empty) || subject.contains(|c: char| c.is_whitespace() || c.is_control()))
     {
         let message = format!("`{subject}` is not a subject");
-        return Err(Fault::at("subject", message, "write tokens joined by dots; `*` stands for one, a last `>` for the rest"));
+        return Err(Fault::at(
+            "subject",
+            message,
+            "write tokens joined by dots; `*` stands for one, a last `>` for the rest",
+        ));
     }
     if source.ack_wait.0.as_secs() < 2 {
         return Err(Fault::at("ack_wait", "too short to answer within", "write 2s or more; 30s is usual"));
@@ -260,7 +269,11 @@ pub fn webhook(webhook: &ends::Webhook) -> Result<(), Fault> {
     let taken = path == "/" || path == "/events" || path.starts_with("/events/");
     if taken || !path.starts_with('/') || path.len() > 256 || !path.chars().all(good) {
         let message = format!("`{path}` is not a path for a webhook");
-        return Err(Fault::at("path", message, "write /in/NAME with letters, digits, `.`, `-` and `_`; / and /events are taken"));
+        return Err(Fault::at(
+            "path",
+            message,
+            "write /in/NAME with letters, digits, `.`, `-` and `_`; / and /events are taken",
+        ));
     }
     let secrets: Vec<&Secret> = match &webhook.verify {
         Verify::None => vec![],

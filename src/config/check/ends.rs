@@ -50,8 +50,10 @@ impl Check<'_> {
             target.bus.is_some(),
         ];
         if kinds.iter().filter(|kind| **kind).count() != 1 {
-            let problem =
-                Problem::plain("E0203", "a target is exactly one of `kafka`, `nats`, `http`, `log`, `stdout` and `bus`");
+            let problem = Problem::plain(
+                "E0203",
+                "a target is exactly one of `kafka`, `nats`, `http`, `log`, `stdout` and `bus`",
+            );
             return self.report(document, &at, problem.help("keep one of them; use a target each"));
         }
         if target.retry.max_attempts > 185 {
@@ -135,22 +137,17 @@ impl Check<'_> {
                 KafkaKey::Path(self.sound(document, &at, parsed.map_err(|e| (Fault::at("key", e, help), "E0205")))?)
             }
         };
-        let create = kafka.create.as_ref().map(|shape| catalog::TopicShape {
-            partitions: shape.partitions,
-            replication: shape.replication_factor,
-        });
+        let create = kafka
+            .create
+            .as_ref()
+            .map(|shape| catalog::TopicShape { partitions: shape.partitions, replication: shape.replication_factor });
         let client = clients::kafka(&kafka.brokers, kafka.sasl.as_ref(), kafka.tls.as_ref(), &kafka.properties);
         let topic = kafka.topic.clone();
         Some(TargetKind::Kafka(catalog::KafkaTarget { client: Arc::new(client), topic, key, create }))
     }
 
     /// Reports a fault below `at`.
-    fn sound<T>(
-        &mut self,
-        document: &Document,
-        at: &[&str],
-        result: Result<T, (Fault, &'static str)>,
-    ) -> Option<T> {
+    fn sound<T>(&mut self, document: &Document, at: &[&str], result: Result<T, (Fault, &'static str)>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err((fault, code)) => {

@@ -1,0 +1,176 @@
+//! The native API, and the verbs that speak it.
+
+use crate::process::{Guard, Place, exchange, free_address, get, until};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
+/// A process that routes lines, with its admin address.
+struct Running {
+    place: Place,
+    admin: String,
+    child: Guard,
+}
+
+impl Running {
+    fn start() -> Self {
+        let admin = free_address();
+        let config = format!(
+            "data_dir: data\nserver: {{ listen: \"off\", admin: \"{admin}\" }}\nbuses: {{ a/b: {{}} }}\n\
+             sources: {{ in: {{ stdin: {{}}, bus: a/b }} }}\ntargets: {{ log: {{ log: {{ group: all }} }}, gone: {{ stdout: {{}} }} }}\n\
+             rules:\n  big: {{ bus: a/b, description: big ones, owner: pay, pattern: {{ detail: {{ n: [{{ numeric: [\">\", 5] }}] }} }}, targets: [log] }}\n\
+             \x20 odd: {{ bus: a/b, state: disabled, pattern: '{{\"detail\":{{\"odd\":[true]}}}}', targets: [log] }}\n"
+        );
+        let place = Place::new(&[("c.yaml", &config)]);
+        let child = Guard(place.command(&["run", "-c", "c.yaml"]).spawn().expect("a process"));
+        until("it has started", || get(&admin, "/startupz").is_some_and(|(status, _)| status.contains("200")));
+        Self { place, admin, child }
+    }
+
+    fn send(&mut self, n: u64) {
+        let stdin = self.child.0.stdin.as_mut().expect("a pipe");
+        writeln!(stdin, "{{\"source\":\"s\",\"detail\":{{\"n\":{n},\"odd\":{}}}}}", n % 2 == 1).expect("a line");
+    }
+
+    fn sluice(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let url = format!("http://{}", self.admin);
+        let said = self.place.run(&[arguments, &["--admin-url", &url]].concat(), "");
+        (said.code, said.out, said.err)
+    }
+
+    /// Lines of the log group.
+    fn lines(&self) -> usize {
+        let files = std::fs::read_dir(self.place.path().join("data/logs/all")).into_iter().flatten().flatten();
+        files.map(|file| std::fs::read_to_string(file.path()).expect("text").lines().count()).sum()
+    }
+}
+
+#[test]
+fn the_document_names_every_route() {
+    let document: Value = serde_json::from_str(include_str!("../../config/openapi.json")).expect("JSON");
+    let methods = ["get", "put", "post", "delete", "patch"];
+    let mut said: Vec<(String, String)> = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        let item = item.as_object().expect("an item");
+        said.extend(
+            item.keys().filter(|key| methods.contains(&key.as_str())).map(|method| (path.clone(), method.clone())),
+        );
+    }
+    said.sort();
+    let mut routes: Vec<(String, String)> =
+        sluice::api::ROUTES.iter().map(|(path, method)| ((*path).to_owned(), (*method).to_owned())).collect();
+    routes.sort();
+    assert_eq!(said, routes);
+    let running = Running::start();
+    for (path, method) in routes {
+        let path = path.replace("{bus}", "a%2Fb").replace("{rule}", "big");
+        if path.ends_with("/tap") {
+            continue;
+        }
+        let request = format!("{} {path}", method.to_ascii_uppercase());
+        let (status, _, text) = exchange(&running.admin, &request, &[], b"{\"state\":\"shadow\"}").expect("an answer");
+        assert_eq!(status, 200, "{request}: {text}");
+        let other = if method == "get" { "DELETE" } else { "GET" };
+        assert_eq!(exchange(&running.admin, &format!("{other} {path}"), &[], b"").expect("an answer").0, 405);
+    }
+    let (_, served) = get(&running.admin, "/api/v1/openapi.json").expect("an answer");
+    assert_eq!(serde_json::from_str::<Value>(&served).expect("JSON"), document);
+}
+
+#[test]
+fn rules_are_listed_shown_counted_and_switched() {
+    let mut running = Running::start();
+    let (_, listed, _) = running.sluice(&["rules", "ls"]);
+    assert!(listed.contains("a/b") && listed.contains("big") && listed.contains("disabled"), "{listed}");
+    let (_, shown, _) = running.sluice(&["rules", "show", "big"]);
+    for part in ["big ones", "pay", "log", "\"numeric\""] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    (0..10).for_each(|n| running.send(n));
+    until("four are big", || running.lines() == 4);
+    let (_, said, _) = running.sluice(&["rules", "enable", "odd", "--bus", "a/b"]);
+    assert_eq!(said, "odd is enabled until the process ends; its file says otherwise\n");
+    running.send(1);
+    until("an odd one", || running.lines() == 5);
+    running.sluice(&["rules", "shadow", "big"]);
+    running.send(8);
+    running.send(3);
+    until("the shadow delivers nothing", || running.lines() == 6);
+    let (_, counted, _) = running.sluice(&["rules", "stats", "-o", "json"]);
+    let counted: Value = serde_json::from_str(&counted).expect("JSON");
+    let matches = |name: &str| {
+        let rules = counted.as_array().expect("a list");
+        rules.iter().find(|rule| rule["name"] == name).expect("the rule")["matches"].as_u64()
+    };
+    assert_eq!((matches("big"), matches("odd")), (Some(5), Some(2)));
+    // A reload keeps what was said; a reset takes it back.
+    let config = std::fs::read_to_string(running.place.path().join("c.yaml")).expect("text");
+    running.place.write("c.yaml", &config.replace("big ones", "really big ones"));
+    until("the file is read again", || running.sluice(&["rules", "show", "big"]).1.contains("really big ones"));
+    assert!(running.sluice(&["rules", "show", "big"]).1.contains("shadow (set while running)"));
+    assert_eq!(running.sluice(&["rules", "reset", "big"]).1, "big is enabled\n");
+    let (code, _, err) = running.sluice(&["rules", "disable", "nothing"]);
+    assert!(code == Some(1) && err.contains("there is no rule nothing"), "{err}");
+    let (status, _, text) =
+        exchange(&running.admin, "PUT /api/v1/rules/a%2Fb/big/state", &[], b"{\"state\":\"off\"}").expect("an answer");
+    assert!(status == 400 && text.contains("enabled"), "{text}");
+    let (_, top, _) = running.sluice(&["top", "-n", "1"]);
+    assert!(top.contains("source") && top.contains("a/b") && top.contains("log"), "{top}");
+    assert_eq!(running.sluice(&["health"]), (Some(0), "ready\n".into(), String::new()));
+}
+
+#[test]
+fn tap_shows_each_stage_through_a_pattern() {
+    let mut running = Running::start();
+    let url = format!("http://{}", running.admin);
+    let rows: [(&[&str], u64, &str); 5] = [
+        (&["a/b", "--limit", "1"], 3, "{\"source\":\"s\",\"detail\":{\"n\":3,\"odd\":true}}"),
+        (&["--stage", "matched", "--rule", "big", "--limit", "1"], 7, "\"n\":7"),
+        (&["--stage", "unmatched", "--pattern", "{\"detail\":{\"n\":[4]}}", "--limit", "1"], 4, "\"n\":4"),
+        (&["--stage", "delivered", "--long", "--limit", "1"], 9, "\"target\":\"log\""),
+        (&["--stage", "ingress", "--limit", "1", "--rate", "1/h"], 5, "\"n\":5"),
+    ];
+    for (arguments, n, part) in rows {
+        let mut tap = running.place.command(&[&["tap"], arguments, &["--admin-url", &url]].concat());
+        let mut tap = Guard(tap.stdout(Stdio::piped()).spawn().expect("a process"));
+        let mut out = BufReader::new(tap.0.stdout.take().expect("a pipe"));
+        let (line_out, line) = std::sync::mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            let mut line = String::new();
+            out.read_line(&mut line).expect("a line");
+            line_out.send(line).expect("a listener");
+        });
+        // The watcher may not have arrived when the first event passes.
+        let mut seen = None;
+        until("it is seen", || {
+            for other in [n, 100 + n % 2] {
+                running.send(other);
+            }
+            seen = line.recv_timeout(std::time::Duration::from_millis(50)).ok();
+            seen.is_some()
+        });
+        reader.join().expect("a reader");
+        let seen = seen.expect("a line");
+        assert!(
+            seen.contains(part) || !arguments.contains(&"--pattern") && seen.contains("\"n\":10"),
+            "{arguments:?}: {seen}"
+        );
+        assert_eq!(tap.0.wait().expect("a status").code(), Some(0), "{arguments:?}: ends at its limit");
+    }
+    for (query, part) in
+        [("stage=x", "no stage"), ("bus=x", "does not exist"), ("pattern=%7B", "not valid"), ("rate=x", "rate")]
+    {
+        let (status, body) = get(&running.admin, &format!("/api/v1/tap?{query}")).expect("an answer");
+        assert!(status.contains("400") && body.contains(part), "{query}: {status} {body}");
+    }
+}
+
+#[test]
+fn the_api_is_for_this_machine_and_for_who_has_a_token() {
+    let running = Running::start();
+    let ask = |host: &str| exchange(&running.admin, "GET /api/v1/rules", &[("Host", host)], b"").expect("an answer").0;
+    assert_eq!((ask("localhost:4567"), ask("127.0.0.1"), ask("evil.example")), (200, 200, 403));
+    assert_eq!(exchange(&running.admin, "GET /metrics", &[("Host", "evil.example")], b"").expect("an answer").0, 200);
+    let (code, _, err) = running.place.run(&["rules", "ls", "--admin-url", "http://127.0.0.1:9"], "").into_parts();
+    assert!(code == Some(69) && err.contains("no answer from"), "{err}");
+}
