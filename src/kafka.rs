@@ -119,9 +119,18 @@ impl Cluster {
             drop(self.consumer.poll(Duration::from_millis(20)));
         }
         let why = self.remarks.last().unwrap_or_else(|| error.to_string());
-        let help = match why.contains("uthentication") {
-            true => "check `sasl`: user name, password and mechanism",
-            false => "check the address and that a broker listens there; --wait waits for it",
+        let tls = self.config.get("security.protocol").is_some_and(|protocol| protocol.contains("SSL"));
+        let lower = why.to_ascii_lowercase();
+        let help = if lower.contains("authentication") || lower.contains("sasl") {
+            "check `sasl`: user name, password and mechanism"
+        } else if tls && !lower.contains("refused") {
+            "check `tls`: the broker's certificate, `ca`, our own `cert` and `key`, and that the port speaks TLS"
+        } else if !tls
+            && (lower.contains("ssl") || lower.contains("disconnected") || lower.contains("transport failure"))
+        {
+            "check the address; where the port speaks TLS, set `tls`"
+        } else {
+            "check the address and that a broker listens there; --wait waits for it"
         };
         ClusterError::Unreachable(format!("no answer from the Kafka brokers {}: {why}; {help}", self.servers))
     }

@@ -78,14 +78,15 @@ pub async fn connect(
         Err(_) => return Err(unreachable("time is out; check the address; --wait waits for it")),
     };
     let why = causes(&error);
+    let certificates = ["alert", "ertificate", "corrupt message"].iter().any(|part| why.contains(part));
     Err(match error.kind() {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
             NatsError::Refused(format!("the NATS servers {servers} refuse us: {why}; check `auth`"))
         }
         ConnectErrorKind::ServerParse => NatsError::Refused(format!("{servers}: no address of a NATS server: {why}")),
-        ConnectErrorKind::Tls => NatsError::Refused(format!(
-            "no trusted connection to the NATS servers {servers}: {why}; check the server's certificate, `tls.ca` and the \
-             name in the address"
+        kind if kind == ConnectErrorKind::Tls || certificates => NatsError::Refused(format!(
+            "no trusted connection to the NATS servers {servers}: {why}; check the server's certificate, `tls.ca`, our own \
+             `tls.cert`, the name in the address, and that the server speaks TLS"
         )),
         _ if client.tls.is_none() && why.contains("ecord overflow") => unreachable("the port speaks TLS; set `tls`"),
         _ => unreachable(&format!("{why}; check the address and that a server listens there; --wait waits for it")),

@@ -1,5 +1,6 @@
 //! A broker of our own, and plain clients for judging what Sluice did.
 
+use crate::certificates::Authority;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -20,6 +21,10 @@ pub struct Kafka {
     pub servers: String,
     /// A listener that wants user `sluice`, password `right`.
     pub sasl_servers: String,
+    /// The same over TLS, and one that wants a certificate.
+    pub sasl_tls_servers: String,
+    pub tls_servers: String,
+    pub authority: Authority,
 }
 
 /// A topic's name, partitions and settings.
@@ -66,14 +71,30 @@ impl Kafka {
     /// Starts a broker on the given ports.
     pub fn start_at(port: u16, sasl: u16) -> Self {
         let folder = TempDir::new().expect("a folder");
+        let (tls, sasl_tls) = (free_port(), free_port());
+        let authority = Authority::new();
+        let files = authority.write(folder.path());
+        let pem = |path: &str| std::fs::read_to_string(path).expect("text");
+        std::fs::write(folder.path().join("server.pem"), pem(&files.key) + &pem(&files.cert)).expect("a file");
         let status = script()
             .args(["start", &port.to_string()])
             .arg(folder.path())
             .env("SLUICE_KAFKA_SASL_PORT", sasl.to_string())
+            .env("SLUICE_KAFKA_TLS_DIR", folder.path())
+            .env("SLUICE_KAFKA_TLS_PORT", tls.to_string())
+            .env("SLUICE_KAFKA_SASL_TLS_PORT", sasl_tls.to_string())
             .status()
             .expect("bash");
         assert!(status.success(), "Kafka did not start");
-        Self { folder, servers: format!("127.0.0.1:{port}"), sasl_servers: format!("127.0.0.1:{sasl}") }
+        let at = |port: u16| format!("127.0.0.1:{port}");
+        Self {
+            folder,
+            servers: at(port),
+            sasl_servers: at(sasl),
+            sasl_tls_servers: at(sasl_tls),
+            tls_servers: at(tls),
+            authority,
+        }
     }
 
     fn config(&self) -> ClientConfig {
@@ -163,6 +184,13 @@ impl Kafka {
             });
         }
         records
+    }
+}
+
+impl Kafka {
+    /// Where the broker keeps its data.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 }
 

@@ -6,7 +6,10 @@
 
 #[path = "../readme/blocks.rs"]
 mod blocks;
+#[path = "../sidecar/certificates.rs"]
+mod certificates;
 mod cities;
+mod clients;
 mod jetstream;
 mod judge;
 mod kafka;
@@ -16,6 +19,8 @@ mod process;
 mod quickstart;
 #[path = "../sidecar/receiver.rs"]
 mod receiver;
+mod scale;
+mod secure;
 mod stream;
 mod trouble;
 
@@ -27,6 +32,7 @@ enum On {
     Kafka(fn(&kafka::Kafka)),
     Nats(fn(&nats::Nats)),
     Both(fn(&kafka::Kafka, &nats::Nats)),
+    Nothing(fn()),
 }
 
 type Scenario = (&'static str, On);
@@ -52,6 +58,13 @@ const SCENARIOS: &[Scenario] = &[
     ("jetstream_slow_target", On::Nats(jetstream::slow_targets_keep_their_events)),
     ("kafka_to_nats_and_nats_to_kafka", On::Both(jetstream::between_brokers)),
     ("nats_core_queue_group_and_subjects", On::Nats(jetstream::core)),
+    ("nats_streams_and_subjects_that_do_not_exist", On::Nats(secure::unknown_streams)),
+    ("nats_stream_that_forgets", On::Nats(secure::removed_unread)),
+    ("nats_tls_and_credentials", On::Nothing(secure::nats)),
+    ("kafka_tls_and_scram", On::Kafka(secure::kafka)),
+    ("real_clients_of_the_endpoint", On::Nothing(clients::all)),
+    ("scale_out_on_twelve_partitions", On::Kafka(scale::partitions)),
+    ("scale_out_on_one_jetstream_consumer", On::Nats(scale::consumer)),
     ("nats_server_restarts", On::Nats(jetstream::server_restarts)),
 ];
 
@@ -68,6 +81,7 @@ fn main() {
         let good = catch_unwind(AssertUnwindSafe(|| match scenario {
             On::Kafka(run) => run(kafka.get_or_insert_with(kafka::Kafka::start)),
             On::Nats(run) => run(nats.get_or_insert_with(nats::Nats::start)),
+            On::Nothing(run) => run(),
             On::Both(run) => {
                 run(kafka.get_or_insert_with(kafka::Kafka::start), nats.get_or_insert_with(nats::Nats::start));
             }
