@@ -95,7 +95,7 @@ pub async fn post(State(front): State<Arc<Front>>, request: Request<Body>) -> Re
     };
     let claim = match Claim::new(hook, proof, now) {
         Ok(claim) => claim,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     let id = uuid::Uuid::new_v4().to_string();
     let event = match hook.event(&parts.headers, &body, &id) {
@@ -126,20 +126,22 @@ struct Claim<'h> {
 }
 
 impl<'h> Claim<'h> {
-    fn new(hook: &'h Hook, proof: Option<Proof>, now: i64) -> Result<Self, Response<Body>> {
+    fn new(hook: &'h Hook, proof: Option<Proof>, now: i64) -> Result<Self, Box<Response<Body>>> {
         if let Some(proof) = &proof {
             let known = hook.replays().begin(proof, now);
             let told = hook.verifier.as_ref().is_some_and(Verifier::tells_replays);
             match known {
                 Known::New => {}
-                Known::UnderWay => return Err(later("this event is being routed")),
+                Known::UnderWay => return Err(Box::new(later("this event is being routed"))),
                 // Where a time is signed, only somebody else sends the same again.
                 Known::Kept if told => {
-                    return Err(hook.refuse(StatusCode::CONFLICT, "replayed", &Refusal::Replayed.to_string()));
+                    let refused = hook.refuse(StatusCode::CONFLICT, "replayed", &Refusal::Replayed.to_string());
+                    return Err(Box::new(refused));
                 }
                 // Otherwise the sender did not hear us.
                 Known::Kept => {
-                    return Err((StatusCode::OK, axum::Json(serde_json::json!({ "settled": 0 }))).into_response());
+                    let known = (StatusCode::OK, axum::Json(serde_json::json!({ "settled": 0 })));
+                    return Err(Box::new(known.into_response()));
                 }
             }
         }

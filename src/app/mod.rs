@@ -8,7 +8,7 @@ mod front;
 mod sources;
 
 use crate::api::Admin;
-use crate::catalog::Target;
+use crate::catalog::{Catalog, Target};
 use crate::config::Loaded;
 use crate::config::model::Config;
 use crate::config::values::Listen;
@@ -44,6 +44,8 @@ pub enum Exit {
     No,
     /// 69: a broker cannot be reached.
     Unreachable,
+    /// 70: a bug of ours.
+    Bug,
     /// 74: files or streams.
     Io,
     /// 75: the drain ran out of time.
@@ -59,6 +61,7 @@ impl Exit {
             Self::Good => 0,
             Self::No => 1,
             Self::Unreachable => 69,
+            Self::Bug => 70,
             Self::Io => 74,
             Self::DrainTimeout => 75,
             Self::Config => 78,
@@ -155,16 +158,11 @@ impl App {
     ///
     /// # Errors
     /// [`Failed`]; nothing is running then.
-    pub fn start(loaded: Loaded, options: Options) -> Result<Self, Failed> {
+    pub fn start(loaded: Loaded, mut options: Options) -> Result<Self, Failed> {
         let Loaded { config, catalog, files } = loaded;
         let metrics = Arc::new(Metrics::new(config.metrics.max_rules));
         let lock = lock(&config.data_dir)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("sluice-net")
-            .enable_all()
-            .build()
-            .map_err(io("cannot start the network threads"))?;
+        let runtime = network().map_err(io("cannot start the network threads"))?;
         let mut listeners = Listeners::bind(&config, &runtime)?;
         let (taps, view, control) = (Arc::<Taps>::default(), Arc::<ArcSwap<View>>::default(), Arc::default());
         let (draining, drain) = watch::channel(false);
@@ -184,21 +182,10 @@ impl App {
         let needs = brokers::Needs { event_bytes, partitions, queues, runtime: runtime.handle().clone() };
         let targets: Vec<_> = catalog.targets().cloned().collect();
         wait_for(options.wait, &signals, || brokers::prepare_targets(&targets, &needs))?;
-
-        let public = config.server.listen.is_public() || config.server.admin.is_public();
-        let egress = Egress::new(public, &config.egress.allow).map_err(|message| Failed::new(Exit::Config, message))?;
         let (fatal_out, fatal) = bounded(16);
-        let outlets = Arc::new(Mutex::new(
-            Outlets::new(&config.data_dir, event_bytes, (runtime.handle(), egress), &fatal_out, (&metrics, &taps))
-                .map_err(io("cannot start threads"))?,
-        ));
-        let routes: Arc<ArcSwap<Route>> =
-            Arc::new(ArcSwap::from_pointee(Route::new(Plan::empty(), deliver::Dispatcher::empty(), &metrics)));
-        let publish = publisher(&outlets, &routes, &metrics, needs, targets);
+        let shared = Shared { metrics: &metrics, taps: &taps, view: &view, fatal: &fatal_out };
         let identity = Identity { account: config.identity.account.clone(), region: config.identity.region.clone() };
-        let seed = std::hash::RandomState::new().build_hasher().finish();
-        let mut writer = Control::new(identity.clone(), seed, &view, publish);
-        writer.replace(&catalog).map_err(|error| Failed::new(Exit::Config, error.to_string()))?;
+        let (outlets, routes, writer) = first_plan(&config, &catalog, &identity, needs, &shared)?;
         let writer = Arc::clone(control.get_or_init(|| Arc::new(Mutex::new(writer))));
 
         let (lanes, workers) = start_workers(config.workers, &routes, &fatal_out, (&metrics, &taps))?;
@@ -210,24 +197,16 @@ impl App {
             metrics: Arc::clone(&metrics),
             runtime: runtime.handle().clone(),
         };
+        let extra = options.extra.take();
         let mut sources = Vec::new();
-        for (setup, source) in sources::of(&config, &identity, options.extra)? {
+        for (setup, source) in sources::of(&config, &identity, extra)? {
             sources.push(source.spawn(setup, feed.clone()).map_err(io("cannot start a source"))?);
         }
         // Without a source of its own, or with webhooks, there is no end of all input.
         let endless = sources.is_empty() || config.sources.values().any(|source| source.webhook.is_some());
         let front = listeners.serve_front((&config, &identity, &metrics), &feed, &view, &drain)?;
         drop(feed);
-        let (changed_out, changed_in) = bounded(1);
-        let watch = match options.watch {
-            // A change that finds the channel full is seen by the reload that is due anyway.
-            true => Some(
-                reload::watch(&options.paths, &files, move || changed_out.try_send(()).unwrap_or_default())
-                    .map_err(|error| Failed::new(Exit::Io, format!("cannot watch the configuration: {error}")))?,
-            ),
-            false => None,
-        };
-        let changed = if options.watch { changed_in } else { crossbeam_channel::never() };
+        let (changed, watch) = watch(&options, &files)?;
         metrics.health.set_started();
         let drain_timeout = options.drain_timeout.unwrap_or(config.server.shutdown.drain_timeout.0);
         let reloader = Reloader::new(options.paths, config, writer, &metrics);
@@ -323,10 +302,67 @@ impl App {
                 return Err(Failed::new(Exit::DrainTimeout, message));
             }
         }
+        // A thread that panicked has said so itself; what it held is read again at the next start.
+        let panicked =
+            self.sources.drain(..).chain(self.workers.drain(..)).filter_map(|thread| thread.join().err()).count();
+        if panicked > 0 {
+            return Err(Failed::new(Exit::Bug, "a thread has failed inside Sluice; please report it"));
+        }
         self.outlets.lock().unwrap_or_else(PoisonError::into_inner).flush(deadline);
         tracing::info!("drained");
         Ok(())
     }
+}
+
+/// What the parts of a process share.
+struct Shared<'a> {
+    metrics: &'a Arc<Metrics>,
+    taps: &'a Arc<Taps>,
+    view: &'a Arc<ArcSwap<View>>,
+    fatal: &'a Sender<String>,
+}
+
+type Planned = (Arc<Mutex<Outlets>>, Arc<ArcSwap<Route>>, Control);
+
+/// Opens the outlets and publishes the first plan.
+fn first_plan(
+    config: &Config,
+    catalog: &Catalog,
+    identity: &Identity,
+    needs: brokers::Needs,
+    shared: &Shared<'_>,
+) -> Result<Planned, Failed> {
+    let refused = |message: String| Failed::new(Exit::Config, message);
+    let public = config.server.listen.is_public() || config.server.admin.is_public();
+    let egress = Egress::new(public, &config.egress.allow).map_err(refused)?;
+    let network = (&needs.runtime, egress);
+    let made = Outlets::new(&config.data_dir, needs.event_bytes, network, shared.fatal, (shared.metrics, shared.taps));
+    let outlets = Arc::new(Mutex::new(made.map_err(io("cannot start threads"))?));
+    let empty = Route::new(Plan::empty(), deliver::Dispatcher::empty(), shared.metrics);
+    let routes: Arc<ArcSwap<Route>> = Arc::new(ArcSwap::from_pointee(empty));
+    let prepared = catalog.targets().cloned().collect();
+    let publish = publisher(&outlets, &routes, shared.metrics, needs, prepared);
+    let seed = std::hash::RandomState::new().build_hasher().finish();
+    let mut writer = Control::new(identity.clone(), seed, shared.view, publish);
+    writer.replace(catalog).map_err(|error| refused(error.to_string()))?;
+    Ok((outlets, routes, writer))
+}
+
+/// Tells when files change, if that is wanted.
+fn watch(options: &Options, files: &[PathBuf]) -> Result<(Receiver<()>, Option<reload::Watch>), Failed> {
+    if !options.watch {
+        return Ok((crossbeam_channel::never(), None));
+    }
+    let (out, changed) = bounded(1);
+    // A change that finds the channel full is seen by the reload that is due anyway.
+    let watch = reload::watch(&options.paths, files, move || out.try_send(()).unwrap_or_default())
+        .map_err(|error| Failed::new(Exit::Io, format!("cannot watch the configuration: {error}")))?;
+    Ok((changed, Some(watch)))
+}
+
+/// Where everything that speaks over the network runs.
+fn network() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("sluice-net").enable_all().build()
 }
 
 /// Starts the workers, `count` of them or one a core.

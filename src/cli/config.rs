@@ -56,6 +56,12 @@ pub enum Config {
 pub enum Kind {
     /// Kafka to Kafka and log groups
     Stream,
+    /// JetStream to JetStream and log groups
+    Nats,
+    /// The EventBridge endpoint on this machine
+    Endpoint,
+    /// Beside an application, what it posts to Kafka
+    Sidecar,
     /// Lines on standard input to lines on standard output
     Pipe,
 }
@@ -91,11 +97,20 @@ const STREAM: [(&str, &str); 2] = [
     ("sluice.yaml", include_str!("../../config/stream/sluice.yaml")),
     ("rules/orders.yaml", include_str!("../../config/stream/rules/orders.yaml")),
 ];
+const NATS: [(&str, &str); 1] = [("sluice.yaml", include_str!("../../config/nats/sluice.yaml"))];
+const ENDPOINT: [(&str, &str); 1] = [("sluice.yaml", include_str!("../../config/endpoint/sluice.yaml"))];
+const SIDECAR: [(&str, &str); 2] = [
+    ("sluice.yaml", include_str!("../../config/sidecar/sluice.yaml")),
+    ("rules/orders.yaml", include_str!("../../config/sidecar/rules/orders.yaml")),
+];
 const PIPE: [(&str, &str); 1] = [("sluice.yaml", include_str!("../../config/pipe/sluice.yaml"))];
 
 fn init(kind: Kind, folder: &std::path::Path) -> Result<(), Failed> {
     let files: &[(&str, &str)] = match kind {
         Kind::Stream => &STREAM,
+        Kind::Nats => &NATS,
+        Kind::Endpoint => &ENDPOINT,
+        Kind::Sidecar => &SIDECAR,
         Kind::Pipe => &PIPE,
     };
     let schema = serde_json::to_string_pretty(&schemars::schema_for!(FileConfig)).map_err(unprintable)?;

@@ -9,6 +9,7 @@ mod destination;
 mod health;
 mod logs;
 mod orders;
+mod publish;
 mod put;
 mod rules;
 mod run;
@@ -48,7 +49,7 @@ enum Verb {
     Run(run::Run),
     /// See it work: no file, no broker, no account
     Demo(demo::Demo),
-    /// Send events to a topic
+    /// Send events to a topic or a subject
     Put(put::Put),
     /// Check a configuration; every problem in one run
     Validate(config::Validate),
@@ -136,7 +137,8 @@ impl Logging {
     /// Starts logging; the command line wins over the configuration.
     fn start(&self, level: &str, format: LogFormat) -> Result<(), Failed> {
         let level = self.level.as_deref().unwrap_or(level);
-        let filter = tracing_subscriber::EnvFilter::try_new(level)
+        // The NATS client tells every step of connecting; what matters of it is ours to say.
+        let filter = tracing_subscriber::EnvFilter::try_new(format!("async_nats=warn,{level}"))
             .map_err(|error| Failed::new(Exit::Config, format!("`{level}` is no log filter: {error}")))?;
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
         let json = match self.format.unwrap_or(format) {

@@ -1,35 +1,37 @@
-//! `sluice put`: send events to a Kafka topic, from arguments, files, standard input, or the generator.
+//! `sluice put`: send events to a Kafka topic or a NATS subject, from arguments, files, standard input, or the generator.
 
 use super::Logging;
 use super::orders::Order;
+use super::publish::{Out, Subject, Topic};
 use crate::app::{Exit, Failed};
 use crate::config::{self, Outside, check::clients, model::LogFormat};
 use crate::event::Tree;
-use crate::kafka::{Cluster, client_config};
+use crate::kafka::Cluster;
 use crate::time;
 use crate::transform::JsonPath;
 use indicatif::{ProgressBar, ProgressStyle};
-use rdkafka::ClientContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Send events to a topic
+/// Send events to a topic or a subject
 #[derive(clap::Args)]
 pub struct Put {
     /// Events, each a JSON object; without any, and without --file and --generate, standard input is read
     events: Vec<String>,
     /// Brokers, as in localhost:9092
-    #[arg(long, env = "SLUICE_BROKERS", required_unless_present = "config")]
+    #[arg(long, env = "SLUICE_BROKERS", required_unless_present_any = ["config", "nats"])]
     brokers: Option<String>,
     /// Topic
-    #[arg(long, env = "SLUICE_TOPIC", required_unless_present = "config")]
+    #[arg(long, env = "SLUICE_TOPIC", required_unless_present_any = ["config", "nats"])]
     topic: Option<String>,
+    /// NATS servers, as in nats://localhost:4222
+    #[arg(long, env = "SLUICE_NATS", requires = "subject", conflicts_with_all = ["brokers", "topic", "config"])]
+    nats: Option<String>,
+    /// Subject; where a stream keeps it, its acknowledgements are waited for
+    #[arg(long, env = "SLUICE_SUBJECT")]
+    subject: Option<String>,
     /// Take brokers, topic and credentials from a Kafka source of this configuration
     #[arg(short, long, env = "SLUICE_CONFIG", value_delimiter = ':')]
     config: Vec<PathBuf>,
@@ -53,32 +55,6 @@ pub struct Put {
     raw: bool,
 }
 
-#[derive(Default)]
-struct Reports {
-    delivered: Arc<AtomicU64>,
-    failed: Arc<AtomicU64>,
-}
-
-impl ClientContext for Reports {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!("{error}: {reason}");
-    }
-}
-
-impl ProducerContext for Reports {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        match result {
-            Ok(_) => self.delivered.fetch_add(1, Ordering::Relaxed),
-            Err((error, _)) => {
-                tracing::error!("an event was not taken: {error}");
-                self.failed.fetch_add(1, Ordering::Relaxed)
-            }
-        };
-    }
-}
-
 type Lines = Box<dyn Iterator<Item = Result<Vec<u8>, Failed>>>;
 
 impl Put {
@@ -86,13 +62,9 @@ impl Put {
         logging.start("warn", LogFormat::Text)?;
         let key = self.key.as_deref().map(JsonPath::parse).transpose();
         let key = key.map_err(|message| Failed::new(Exit::Config, message))?;
-        let (client, topic) = self.destination()?;
-        if Cluster::new(&client)?.partitions(&topic)?.is_none() {
-            let message = format!("topic {topic} does not exist; create it first");
-            return Err(Failed::new(Exit::Config, message));
-        }
+        let (name, out) = self.out()?;
         let (lines, total) = self.lines()?;
-        let mut sender = Sender::new(&client, topic, key, self.rate, self.raw)?;
+        let mut sender = Sender { out, name, key, rate: self.rate, raw: self.raw, begin: time::now(), sent: 0 };
         let bar = total.filter(|&total| total > 10_000).map_or_else(ProgressBar::hidden, ProgressBar::new);
         let style = "{bar:40} {pos}/{len} events  {per_sec}  {eta} left";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -107,6 +79,22 @@ impl Put {
         bar.finish_and_clear();
         // What was sent before a bad event is on its way all the same.
         sender.finish().and(stopped)
+    }
+
+    /// The topic or subject, and the way there.
+    fn out(&self) -> Result<(String, Out), Failed> {
+        if let (Some(servers), Some(subject)) = (&self.nats, &self.subject) {
+            let client = clients::nats(servers, None, None)
+                .map_err(|fault| Failed::new(Exit::Config, format!("{}; {}", fault.message, fault.help)))?;
+            return Ok((subject.clone(), Out::Nats(Box::new(Subject::new(&client, subject)?))));
+        }
+        let (client, topic) = self.destination()?;
+        if Cluster::new(&client)?.partitions(&topic)?.is_none() {
+            let message = format!("topic {topic} does not exist; create it first");
+            return Err(Failed::new(Exit::Config, message));
+        }
+        let out = Topic::new(&client, &topic)?;
+        Ok((topic, Out::Kafka(out)))
     }
 
     fn destination(&self) -> Result<(BTreeMap<String, String>, String), Failed> {
@@ -162,35 +150,17 @@ impl Put {
 }
 
 struct Sender {
-    producer: ThreadedProducer<Reports>,
-    topic: String,
+    out: Out,
+    /// What the events go to.
+    name: String,
     key: Option<JsonPath>,
     rate: Option<u32>,
     raw: bool,
     begin: Instant,
     sent: u64,
-    delivered: Arc<AtomicU64>,
-    failed: Arc<AtomicU64>,
 }
 
 impl Sender {
-    fn new(
-        client: &BTreeMap<String, String>,
-        topic: String,
-        key: Option<JsonPath>,
-        rate: Option<u32>,
-        raw: bool,
-    ) -> Result<Self, Failed> {
-        let reports = Reports::default();
-        let (delivered, failed) = (Arc::clone(&reports.delivered), Arc::clone(&reports.failed));
-        let mut config = client_config(client);
-        config.set("enable.idempotence", "true").set("linger.ms", "5").set("compression.type", "lz4");
-        let producer = config
-            .create_with_context(reports)
-            .map_err(|error| Failed::new(Exit::Config, format!("cannot make a Kafka producer: {error}")))?;
-        Ok(Self { producer, topic, key, rate, raw, begin: time::now(), sent: 0, delivered, failed })
-    }
-
     fn send(&mut self, line: &[u8]) -> Result<(), Failed> {
         let line = line.trim_ascii();
         let mut key = None;
@@ -205,36 +175,20 @@ impl Sender {
             let due = self.begin + Duration::from_secs_f64(self.sent as f64 / f64::from(rate.max(1)));
             std::thread::sleep(due.saturating_duration_since(time::now()));
         }
-        loop {
-            let mut record = BaseRecord::<str, [u8]>::to(&self.topic).payload(line);
-            if let Some(key) = &key {
-                record = record.key(key);
-            }
-            match self.producer.send(record) {
-                Ok(()) => break,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                    self.producer.poll(Duration::from_millis(5));
-                }
-                Err((error, _)) => {
-                    return Err(Failed::new(
-                        Exit::Unreachable,
-                        format!("event {} was not taken: {error}", self.sent + 1),
-                    ));
-                }
-            }
-        }
+        self.out.send(key.as_deref(), line).map_err(|error| {
+            Failed::new(Exit::Unreachable, format!("event {} was not taken: {error}", self.sent + 1))
+        })?;
         self.sent += 1;
         Ok(())
     }
 
     fn finish(self) -> Result<(), Failed> {
-        let flushed = self.producer.flush(Duration::from_secs(60));
-        let (delivered, failed) = (self.delivered.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed));
-        if flushed.is_err() || failed > 0 || delivered != self.sent {
+        let delivered = self.out.finish();
+        if delivered != self.sent {
             let message = format!("{delivered} of {} events were acknowledged by the broker", self.sent);
             return Err(Failed::new(Exit::Unreachable, message));
         }
-        println!("{delivered} events sent to {}", self.topic);
+        println!("{delivered} events sent to {}", self.name);
         Ok(())
     }
 }

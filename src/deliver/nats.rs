@@ -196,6 +196,7 @@ async fn acknowledge(
     (delivery, result)
 }
 
+#[expect(clippy::vec_box, reason = "they come boxed and go on boxed")]
 async fn flush(client: Client, sent: Vec<Box<Delivery>>) -> Vec<Ended> {
     let result = match tokio::time::timeout(PATIENCE, client.flush()).await {
         Ok(Ok(())) => Ok(()),

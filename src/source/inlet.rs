@@ -150,7 +150,9 @@ impl Inlet {
             for run in self.0.report.next().await {
                 let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&run.sequence);
                 // A caller that has gone does not hear it.
-                open.map(|open| open.settled.send(()).unwrap_or_default());
+                if let Some(open) = open {
+                    open.settled.send(()).unwrap_or_default();
+                }
             }
         }
     }

@@ -550,7 +550,8 @@ impl Reader<'_> {
             self.settle(LOOK_BUSY);
         }
         self.settle(Duration::ZERO);
-        let flushed = self.runtime().block_on(tokio::time::timeout(nats::PATIENCE, self.client.flush()));
+        let flushed = async { tokio::time::timeout(nats::PATIENCE, self.client.flush()).await };
+        let flushed = self.runtime().block_on(flushed);
         if !matches!(flushed, Ok(Ok(()))) {
             tracing::warn!(source = %self.intake.setup.info.name, "the last acknowledgements may not have arrived");
         }

@@ -7,6 +7,7 @@
 #[path = "../readme/blocks.rs"]
 mod blocks;
 #[path = "../sidecar/certificates.rs"]
+#[allow(dead_code)]
 mod certificates;
 mod cities;
 mod clients;
@@ -18,6 +19,7 @@ mod nats;
 mod process;
 mod quickstart;
 #[path = "../sidecar/receiver.rs"]
+#[allow(dead_code)]
 mod receiver;
 mod scale;
 mod secure;
@@ -41,7 +43,12 @@ const SCENARIOS: &[Scenario] = &[
     ("stream_100k_through_200_rules", On::Kafka(stream::all_arrives)),
     ("crash_twice_in_mid_stream", On::Kafka(stream::nothing_is_lost_in_a_crash)),
     ("second_member_joins_and_first_leaves", On::Kafka(stream::nothing_is_lost_in_a_rebalance)),
-    ("readme_quickstart", On::Kafka(quickstart::as_written)),
+    ("readme_kafka", On::Kafka(quickstart::kafka)),
+    ("readme_nats", On::Nats(quickstart::nats)),
+    ("readme_aws", On::Nothing(quickstart::aws)),
+    ("readme_webhook", On::Nothing(quickstart::webhook)),
+    ("readme_sidecar", On::Kafka(quickstart::sidecar)),
+    ("partner_examples", On::Kafka(quickstart::partners)),
     ("public_data_set", On::Kafka(cities::counts_agree)),
     ("topics_that_do_not_exist", On::Kafka(trouble::unknown_topics)),
     ("broker_that_is_not_there", On::Kafka(trouble::no_broker)),
@@ -55,6 +62,7 @@ const SCENARIOS: &[Scenario] = &[
     ("full_disk_and_back", On::Kafka(trouble::full_disk)),
     ("jetstream_100k_through_200_rules_and_a_crash", On::Nats(jetstream::nothing_is_lost_in_a_crash)),
     ("jetstream_ack_all", On::Nats(jetstream::ack_all)),
+    ("jetstream_ack_cost", On::Nats(jetstream::ack_cost)),
     ("jetstream_slow_target", On::Nats(jetstream::slow_targets_keep_their_events)),
     ("kafka_to_nats_and_nats_to_kafka", On::Both(jetstream::between_brokers)),
     ("nats_core_queue_group_and_subjects", On::Nats(jetstream::core)),

@@ -4,6 +4,7 @@
 
 mod ack;
 mod admin;
+#[allow(dead_code)]
 mod certificates;
 mod command;
 mod config;
