@@ -43,6 +43,20 @@ impl Endpoint {
         (status, serde_json::from_str(&text).expect("JSON"))
     }
 
+    fn check(&self, action: &str, rows: Vec<Row>) {
+        for (body, code, message) in rows {
+            let (status, answer) = self.call(action, &body);
+            let shown = answer.to_string();
+            match code {
+                "true" | "false" => assert_eq!(answer["Result"].to_string(), code),
+                "" => assert_eq!(status, 200, "{shown}"),
+                code => assert_eq!((status, &answer["__type"]), (400, &json!(code)), "{shown}"),
+            }
+            let said = answer["message"].as_str().unwrap_or_default();
+            assert!(said.contains(message), "{message}\n{shown}");
+        }
+    }
+
     /// What a log group holds.
     fn lines(&self, group: &str) -> Vec<Value> {
         let files = std::fs::read_dir(self.place.path().join("data/logs").join(group)).into_iter().flatten().flatten();
@@ -133,108 +147,85 @@ fn each_entry_has_an_answer_of_its_own() {
     endpoint.stop();
 }
 
+/// Body, code (nothing: good; or the result), a part of the message.
+type Row = (Value, &'static str, &'static str);
+
 #[test]
 fn whole_requests_are_refused_in_the_service_s_words() {
     let endpoint = Endpoint::start("", ORDERS);
     let many: Vec<_> = (0..11).map(entry).collect();
-    let mut large = entry(0);
-    large["Detail"] = json!(format!("{{\"x\":\"{}\"}}", "y".repeat(262_144 - 8 - 14 - 5)));
-    let mut larger = large.clone();
-    larger["Detail"] = json!(format!("{{\"x\":\"{}\"}}", "y".repeat(262_144 - 8 - 14 - 4)));
-    let good = json!({ "id": "1", "account": "a", "source": "s", "time": "t", "region": "r", "detail-type": "d" });
-    let test = |pattern: &str, event: &str| json!({ "EventPattern": pattern, "Event": event });
-    let rows: Vec<(&str, Value, u16, &str, &str)> = vec![
-        (
-            "PutEvents",
-            json!({}),
-            400,
-            "ValidationException",
-            "1 validation error detected: Value null at 'entries' failed to satisfy constraint: Member must not be null",
-        ),
-        (
-            "PutEvents",
-            json!({ "Entries": [] }),
-            400,
-            "ValidationException",
-            "1 validation error detected: Value '[]' at 'entries' failed to satisfy constraint: Member must have length greater than or equal to 1",
-        ),
-        (
-            "PutEvents",
-            json!({ "Entries": many }),
-            400,
-            "ValidationException",
-            "at 'entries' failed to satisfy constraint: Member must have length less than or equal to 10",
-        ),
-        ("PutEvents", json!({ "Entries": [large] }), 200, "", ""),
-        (
-            "PutEvents",
-            json!({ "Entries": [larger] }),
-            400,
-            "ValidationException",
-            "Total size of the entries in the request is over the limit.",
-        ),
-        (
-            "PutEvents",
-            json!({ "Entries": [{ "EventBusName": "a b" }] }),
-            400,
-            "ValidationException",
-            "Value 'a b' at 'entries.1.member.eventBusName' failed to satisfy constraint: Member must satisfy regular expression pattern: ",
-        ),
-        (
-            "PutEvents",
-            json!({ "Entries": [{ "EventBusName": "aws.partner/acme/x" }] }),
-            400,
-            "ValidationException",
-            "eventBusName",
-        ),
-        ("PutEvents", json!({ "Entries": [{ "Source": 5 }] }), 400, "SerializationException", "Source"),
-        ("TestEventPattern", test("{\"source\":[\"s\"]}", &good.to_string()), 200, "true", ""),
-        ("TestEventPattern", test("{\"source\":[\"t\"]}", &good.to_string()), 200, "false", ""),
-        (
-            "TestEventPattern",
-            test("{\"source\":[]}", &good.to_string()),
-            400,
-            "InvalidEventPatternException",
-            "Event pattern is not valid. Reason: Empty arrays are not allowed",
-        ),
-        (
-            "TestEventPattern",
-            test("{\"source\":[\"s\"]}", "[1]"),
-            400,
-            "ValidationException",
-            "Parameter Event is not valid.",
-        ),
-        (
-            "TestEventPattern",
-            test("{\"source\":[\"s\"]}", "{\"source\":\"s\"}"),
-            400,
-            "ValidationException",
-            "Parameter Event is not valid.",
-        ),
-        (
-            "TestEventPattern",
-            json!({}),
-            400,
-            "ValidationException",
-            "2 validation errors detected: Value null at 'eventPattern'",
-        ),
-        ("FlyToTheMoon", json!({}), 400, "UnknownOperationException", ""),
-    ];
-    for (action, body, status, code, message) in rows {
-        let (got, answer) = endpoint.call(action, &body);
-        let shown = answer.to_string();
-        assert_eq!(got, status, "{action} {shown}");
-        match code {
-            "true" | "false" => assert_eq!(answer["Result"].to_string(), code),
-            "" => {}
-            code => assert_eq!(answer["__type"], code, "{shown}"),
-        }
-        if !message.is_empty() {
-            assert!(answer["message"].as_str().is_some_and(|text| text.contains(message)), "{message}\n{shown}");
-        }
-    }
+    let largest = || {
+        let mut entry = entry(0);
+        entry["Detail"] = json!(format!("{{\"x\":\"{}\"}}", "y".repeat(262_144 - 14 - 5 - 8)));
+        json!({ "Entries": [entry] })
+    };
+    let put = |entry: Value| json!({ "Entries": [entry] });
+    let constraint = "failed to satisfy constraint: Member must";
+    endpoint.check(
+        "PutEvents",
+        vec![
+            (
+                json!({}),
+                "ValidationException",
+                "1 validation error detected: Value null at 'entries' failed to satisfy",
+            ),
+            (
+                json!({ "Entries": [] }),
+                "ValidationException",
+                "Value '[]' at 'entries' failed to satisfy constraint: Member must have length greater than or equal to 1",
+            ),
+            (json!({ "Entries": many }), "ValidationException", "have length less than or equal to 10"),
+            (
+                json!({ "Entries": many }),
+                "ValidationException",
+                "1 validation error detected: Value '[PutEventsRequestEntry(time=null, source=com.aws.orders,",
+            ),
+            (largest(), "", ""),
+            (
+                put(json!({ "EventBusName": "a b" })),
+                "ValidationException",
+                "Value 'a b' at 'entries.1.member.eventBusName'",
+            ),
+            (put(json!({ "EventBusName": "a b" })), "ValidationException", constraint),
+            (put(json!({ "EventBusName": "aws.partner/acme/x" })), "ValidationException", "eventBusName"),
+            (put(json!({ "TraceHeader": "" })), "ValidationException", "'entries.1.member.traceHeader'"),
+            (put(json!({ "Source": 5 })), "SerializationException", "Source"),
+        ],
+    );
+    let mut larger = largest();
+    larger["Entries"][0]["Source"] = json!("com.aws.orders+");
+    endpoint.check(
+        "PutEvents",
+        vec![(larger, "ValidationException", "Total size of the entries in the request is over the limit.")],
+    );
+    endpoint.check("FlyToTheMoon", vec![(json!({}), "UnknownOperationException", "")]);
     assert_eq!(endpoint.raw("PutEvents", b"no json").1["__type"], "SerializationException");
     assert_eq!(endpoint.raw("PutEvents", b"").1["__type"], "ValidationException");
+    endpoint.stop();
+}
+
+#[test]
+fn patterns_are_tried_on_events() {
+    let endpoint = Endpoint::start("", ORDERS);
+    let good =
+        json!({ "id": "1", "account": "a", "source": "s", "time": "t", "region": "r", "detail-type": "d" }).to_string();
+    let test = |pattern: &str, event: &str| json!({ "EventPattern": pattern, "Event": event });
+    let bad_event = "Parameter Event is not valid.";
+    endpoint.check(
+        "TestEventPattern",
+        vec![
+            (test("{\"source\":[\"s\"]}", &good), "true", ""),
+            (test("{\"source\":[\"t\"]}", &good), "false", ""),
+            (
+                test("{\"source\":[]}", &good),
+                "InvalidEventPatternException",
+                "Event pattern is not valid. Reason: Empty arrays are not allowed",
+            ),
+            (test("{\"source\":[\"s\"]}", "[1]"), "ValidationException", bad_event),
+            (test("{\"source\":[\"s\"]}", "{\"source\":\"s\"}"), "ValidationException", bad_event),
+            (json!({}), "ValidationException", "2 validation errors detected: Value null at 'eventPattern'"),
+        ],
+    );
     endpoint.stop();
 }
 
@@ -284,7 +275,8 @@ fn cloud_events_in_every_mode() {
     ids.sort_unstable();
     assert_eq!(ids, ["1", "2a", "2b", "3"]);
     assert!(seen.iter().any(|event| event["source"] == "/ü"), "{seen:?}");
-    let rows: [(&str, &[(&str, &str)], &str, u16, &str); 7] = [
+    type Refused<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'a str);
+    let rows: [Refused<'_>; 7] = [
         ("/events/nowhere", &structured, "{}", 404, "does not exist"),
         ("/events/Orders", &structured, "{", 400, "not JSON"),
         ("/events/Orders", &structured, "{\"specversion\":\"1.0\"}", 400, "`id` is missing"),
