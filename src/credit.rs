@@ -45,6 +45,11 @@ impl Credit {
         self.events.load(Ordering::Relaxed)
     }
 
+    /// Bytes in flight.
+    pub fn bytes(&self) -> u64 {
+        u64::try_from(self.bytes.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
     /// Whether the window is full: pause.
     pub fn exhausted(&self) -> bool {
         self.events() >= i64::from(self.window.events).max(1)

@@ -102,17 +102,17 @@ pub fn way(before: u64, rule: &str, nth: usize) -> u64 {
 pub struct DeliveryId(pub u128);
 
 impl DeliveryId {
-    /// The id of a delivery of the record at `position`, arrived on `bus`, by `rule` of the bus `rule_bus`, to
+    /// The id of a delivery of the record at `position` of a source, arrived on `bus`, by `rule` of the bus `rule_bus`, to
     /// `target`, its `nth` of this rule. `way` tells apart several ways through chained buses; 0 is none.
     pub fn new(
-        position: &Position,
+        (source, position): (&str, &Position),
         bus: &str,
         (rule_bus, rule): (&str, &str),
         (target, nth): (&str, usize),
         way: u64,
     ) -> Self {
         let mut hasher = SipHasher13::new_with_keys(0x736c_7569_6365, 1);
-        for part in [&position.topic, bus, rule_bus, rule, target] {
+        for part in [source, &position.topic, bus, rule_bus, rule, target] {
             hasher.write_usize(part.len());
             hasher.write(part.as_bytes());
         }

@@ -80,7 +80,7 @@ impl EncodeMetric for Latency {
             from = to + 1;
         }
         let counted: u64 = below.iter().map(|(_, count)| count).sum();
-        below.push((f64::MAX, histogram.len().saturating_sub(counted)));
+        below.push((f64::INFINITY, histogram.len().saturating_sub(counted)));
         let sum = histogram.mean() * histogram.len() as f64 / 1e6;
         encoder.encode_histogram::<NoLabelSet>(if sum.is_nan() { 0.0 } else { sum }, histogram.len(), &below, None)
     }

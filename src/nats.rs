@@ -64,7 +64,20 @@ pub async fn connect(
     client: &NatsClient,
     on_event: impl Fn(&Event) + Send + Sync + 'static,
 ) -> Result<Client, NatsError> {
-    let options = options(client).await.map_err(NatsError::Refused)?.event_callback(move |event| {
+    connect_with(client, 65_536, on_event).await
+}
+
+/// The same, with a bound of the messages of one subscription that wait to be taken.
+///
+/// # Errors
+/// See [`connect`].
+pub async fn connect_with(
+    client: &NatsClient,
+    capacity: usize,
+    on_event: impl Fn(&Event) + Send + Sync + 'static,
+) -> Result<Client, NatsError> {
+    let options = options(client).await.map_err(NatsError::Refused)?;
+    let options = options.subscription_capacity(capacity).event_callback(move |event| {
         log(&event);
         on_event(&event);
         std::future::ready(())
@@ -93,9 +106,12 @@ pub async fn connect(
     })
 }
 
-fn log(event: &Event) {
+/// Says what happens to a connection. Who reads a subscription says what is lost of it.
+pub fn log(event: &Event) {
     match event {
-        Event::Connected | Event::Closed | Event::Draining => tracing::debug!(target: "nats", "{event}"),
+        Event::Connected | Event::Closed | Event::Draining | Event::SlowConsumer(_) => {
+            tracing::debug!(target: "nats", "{event}");
+        }
         _ => tracing::warn!(target: "nats", "{event}"),
     }
 }

@@ -1,8 +1,8 @@
 //! Looking at live events without slowing them: a copy is offered to whoever watches, and left out when they are behind.
 
 use arc_swap::ArcSwap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// Where on its way an event is seen.
@@ -59,6 +59,8 @@ struct Tap {
 #[derive(Default)]
 pub struct Taps {
     any: AtomicBool,
+    /// Held while the list changes, so that `any` says what is in it.
+    changing: Mutex<()>,
     list: ArcSwap<Vec<Arc<Tap>>>,
 }
 
@@ -76,6 +78,7 @@ impl Taps {
         let (out, events) = channel(WAITING);
         let skipped = Arc::new(AtomicU64::new(0));
         let tap = Arc::new(Tap { stage, bus, out, skipped: Arc::clone(&skipped) });
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.list.rcu(|list| {
             let mut list: Vec<_> = list.iter().filter(|tap| !tap.out.is_closed()).cloned().collect();
             list.push(Arc::clone(&tap));
@@ -115,6 +118,7 @@ impl Taps {
 
     /// Forgets watchers that have gone.
     fn close(&self) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.list.rcu(|list| list.iter().filter(|tap| !tap.out.is_closed()).cloned().collect::<Vec<_>>());
         self.any.store(!self.list.load().is_empty(), Ordering::Release);
     }

@@ -11,7 +11,7 @@ use crate::time;
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
-use ring::hmac;
+use ring::{digest, hmac};
 use std::collections::{HashMap, VecDeque};
 
 /// Seconds that a time stamp may be off, either way.
@@ -190,13 +190,15 @@ impl Verifier {
             }
         };
         let fits = |tag: &&Vec<u8>| self.keys.iter().any(|key| hmac::verify(key, &text, tag).is_ok());
-        let tag = offered.iter().find(fits).ok_or(Refusal::Forged)?;
+        offered.iter().find(fits).ok_or(Refusal::Forged)?;
         if stamp.is_some_and(|stamp| stamp.abs_diff(now) > TOLERANCE.unsigned_abs()) {
             return Err(Refusal::Stale);
         }
         // GitHub gives two events of one body two delivery ids.
         let id = header("x-github-delivery").filter(|_| self.scheme == Scheme::GitHub).unwrap_or_default();
-        Ok(Some(Proof([tag.as_slice(), id.as_bytes()].concat())))
+        // Of what is signed, not of the signature: there may be several.
+        let signed = digest::digest(&digest::SHA256, &text);
+        Ok(Some(Proof([signed.as_ref(), id.as_bytes()].concat())))
     }
 }
 

@@ -386,7 +386,7 @@ fn framed(origin: Origin<'_>) -> Result<Option<Payload>, Failure> {
     if source.framing == Framing::EventBridge {
         return Ok(None);
     }
-    let id = DeliveryId::new(&origin.position(), origin.arrival(), ("", ""), ("", 0), 0);
+    let id = DeliveryId::new((&source.name, &origin.position()), origin.arrival(), ("", ""), ("", 0), 0);
     let record = Record {
         payload: &origin.payload(),
         headers: &origin.envelope.headers,

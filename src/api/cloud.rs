@@ -21,6 +21,9 @@ pub async fn post(State(front): State<Arc<Front>>, Path(bus): Path<String>, requ
     if !front.bus_exists(&bus) {
         return problem(StatusCode::NOT_FOUND, &format!("bus {bus} does not exist"));
     }
+    if bus.starts_with("aws.partner/") {
+        return problem(StatusCode::FORBIDDEN, "events of partners come through their webhooks");
+    }
     let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let batch = kind.starts_with("application/cloudevents-batch+json");
     let binary = parts.headers.contains_key("ce-specversion");
@@ -80,6 +83,11 @@ fn event(front: &Front, body: &[u8], headers: &[(String, Vec<u8>)]) -> Result<Ev
         region: &front.identity.region,
     };
     let event = Framing::CloudEvents.event(&record).map_err(|error| error.to_string())?.into_owned();
+    let tree = Tree::parse(&event).map_err(|fault| format!("the event is not JSON: {fault}"))?;
+    if tree.root().get(b"source").is_some_and(|source| source.text().starts_with(b"aws.")) {
+        return Err("not authorized for the source: `aws.` is the service's own".to_owned());
+    }
+    drop(tree);
     Ok((id, event))
 }
 

@@ -4,6 +4,7 @@ use super::Front;
 use super::wire::{self, ApiError};
 use crate::envelope::SourceInfo;
 use crate::event::{Kind, Tree};
+use crate::metrics::labels;
 use crate::pattern::{self, Numbers};
 use crate::source::inlet::{Arrival, Unsettled};
 use crate::time;
@@ -231,6 +232,12 @@ impl Front {
         deadline: tokio::time::Instant,
     ) -> Result<(), Unsettled> {
         if !self.bus_exists(bus) {
+            let reason = labels([("stage", "ingress"), ("reason", "unknown_bus")]);
+            self.metrics.families.dropped_events.get_or_create(&reason).inc();
+            tracing::debug!(
+                bus,
+                "an event for a bus that does not exist is taken and goes nowhere, as with the service"
+            );
             return Ok(());
         }
         let info = Arc::new(SourceInfo {

@@ -42,6 +42,11 @@ impl Hook {
         Self { info, routed, verifier, replays: Mutex::default(), metrics: Arc::clone(metrics) }
     }
 
+    /// Whether it knows its sender.
+    pub fn is_verified(&self) -> bool {
+        self.verifier.is_some()
+    }
+
     /// Checks who sent a body. `Ok(None)`: nothing tells a repetition.
     fn check(&self, headers: &HeaderMap, body: &[u8], now: i64) -> Result<Option<Proof>, Refusal> {
         let Some(verifier) = &self.verifier else { return Ok(None) };
@@ -64,7 +69,8 @@ impl Hook {
         let event = self.info.framing.event(&record).map_err(|error| error.to_string())?.into_owned();
         let tree = Tree::parse(&event).map_err(|fault| format!("the body is not JSON: {fault}"))?;
         let whole = tree.root().kind() == Kind::Object && tree.root().get(b"source").is_some();
-        whole.then(|| event.clone()).ok_or_else(|| "the body is not an event: it has no source".to_owned())
+        drop(tree);
+        if whole { Ok(event) } else { Err("the body is not an event: it has no source".to_owned()) }
     }
 
     fn refuse(&self, status: StatusCode, reason: &'static str, text: &str) -> Response<Body> {

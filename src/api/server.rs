@@ -24,13 +24,13 @@ const HEAD_BYTES: usize = 64 << 10;
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
-/// Serves until `stop` says so; requests under way are answered.
+/// Serves until `stop` says so, and returns when requests under way are answered.
 pub async fn serve(listener: TcpListener, router: Router, connections: usize, mut stop: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(connections));
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &room) => accepted,
-            () = stopped(&mut stop) => return,
+            () = stopped(&mut stop) => break,
         };
         let Some((stream, peer, permit)) = accepted else { continue };
         let (router, mut stop) = (router.clone(), stop.clone());
@@ -59,6 +59,8 @@ pub async fn serve(listener: TcpListener, router: Router, connections: usize, mu
             drop(permit);
         });
     }
+    // Requests under way get their answers.
+    drop(room.acquire_many(u32::try_from(connections).unwrap_or(u32::MAX)).await);
 }
 
 /// Returns when the process drains.

@@ -85,13 +85,6 @@ pub fn prepare_targets(targets: &[Target], needs: &Needs) -> Result<(), Failed> 
         targets.iter().filter_map(|target| target.dead_letter.as_ref()).chain(&needs.queues).collect();
     for target in targets {
         if let TargetKind::Nats(nats) = &target.kind {
-            if !nats.jetstream && queues.contains(&&target.name) {
-                let message = format!(
-                    "target {}: core NATS keeps nothing, so it cannot take dead letters; set `jetstream: true`",
-                    target.name
-                );
-                return Err(Failed::new(Exit::Config, message));
-            }
             needs.runtime.block_on(nats::check_target(&target.name, nats, needs.event_bytes))?;
         }
         let TargetKind::Kafka(kafka) = &target.kind else { continue };

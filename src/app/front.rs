@@ -18,13 +18,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// Connections at once on the admin address.
 const ADMIN_CONNECTIONS: usize = 256;
 /// Characters of the shortest token.
 const TOKEN_CHARACTERS: usize = 16;
+
+/// What ends when all events that came over HTTP are settled, and what ends when all requests are answered.
+pub type Served = (JoinHandle<()>, tokio::task::JoinHandle<()>);
 
 /// The addresses, taken.
 pub struct Listeners {
@@ -35,7 +38,7 @@ pub struct Listeners {
 
 impl Listeners {
     /// Takes the addresses, if who may call is settled.
-    pub fn bind(config: &Config, runtime: &Runtime) -> Result<Self, Failed> {
+    pub fn bind(config: &Config, runtime: &Handle) -> Result<Self, Failed> {
         let tokens: &[Secret] = config.server.auth.as_ref().map_or(&[], |auth| &auth.bearer);
         refuse_open(config, tokens)?;
         let bind = |listen: Listen, key: &str| {
@@ -53,7 +56,7 @@ impl Listeners {
     }
 
     /// Serves the admin endpoints from now on.
-    pub fn serve_admin(&mut self, runtime: &Runtime, admin: impl FnOnce(Tokens) -> api::Admin) {
+    pub fn serve_admin(&mut self, runtime: &Handle, admin: impl FnOnce(Tokens) -> api::Admin) {
         let Some(listener) = self.admin.take() else { return };
         let admin = admin(self.tokens.clone());
         // Health must answer while the process drains, so these go on to its end.
@@ -71,13 +74,14 @@ impl Listeners {
         feed: &Feed,
         view: &Arc<ArcSwap<View>>,
         stop: &watch::Receiver<bool>,
-    ) -> Result<Option<JoinHandle<()>>, Failed> {
+    ) -> Result<Option<Served>, Failed> {
         let Some(listener) = self.front.take() else { return Ok(None) };
         let window = Window { events: config.limits.in_flight_events, bytes: config.limits.in_flight_bytes.0 };
         let (inlet, source) = Inlet::new(window, feed);
         let front = Front {
             inlet,
             view: Arc::clone(view),
+            metrics: Arc::clone(metrics),
             identity: identity.clone(),
             event_bytes: usize::try_from(config.limits.event_bytes.0).unwrap_or(usize::MAX),
             settle_timeout: config.server.settle_timeout.0,
@@ -86,8 +90,8 @@ impl Listeners {
             hooks: hooks(config, identity, metrics)?,
         };
         let connections = config.server.max_connections.max(1) as usize;
-        feed.runtime.spawn(serve(listener, api::front_router(front), connections, stop.clone()));
-        spawn(source, feed).map(Some)
+        let served = feed.runtime.spawn(serve(listener, api::front_router(front), connections, stop.clone()));
+        spawn(source, feed).map(|thread| Some((thread, served)))
     }
 }
 

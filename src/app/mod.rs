@@ -129,7 +129,7 @@ pub struct App {
     draining: watch::Sender<bool>,
     sources: Vec<JoinHandle<()>>,
     /// What comes over HTTP.
-    front: Option<JoinHandle<()>>,
+    front: Option<front::Served>,
     /// Whether input never ends by itself.
     endless: bool,
     workers: Vec<JoinHandle<()>>,
@@ -138,7 +138,7 @@ pub struct App {
     _watch: Option<reload::Watch>,
     changed: Receiver<()>,
     _lock: File,
-    _runtime: tokio::runtime::Runtime,
+    _runtime: Network,
     signals: Receiver<Signal>,
 }
 
@@ -162,11 +162,11 @@ impl App {
         let Loaded { config, catalog, files } = loaded;
         let metrics = Arc::new(Metrics::new(config.metrics.max_rules));
         let lock = lock(&config.data_dir)?;
-        let runtime = network().map_err(io("cannot start the network threads"))?;
-        let mut listeners = Listeners::bind(&config, &runtime)?;
+        let runtime = Network::start().map_err(io("cannot start the network threads"))?;
+        let mut listeners = Listeners::bind(&config, &runtime.handle())?;
         let (taps, view, control) = (Arc::<Taps>::default(), Arc::<ArcSwap<View>>::default(), Arc::default());
         let (draining, drain) = watch::channel(false);
-        listeners.serve_admin(&runtime, |tokens| Admin {
+        listeners.serve_admin(&runtime.handle(), |tokens| Admin {
             metrics: Arc::clone(&metrics),
             control: Arc::clone(&control),
             view: Arc::clone(&view),
@@ -175,11 +175,11 @@ impl App {
             tokens,
             stop: drain.clone(),
         });
-        let signals = signals(&runtime)?;
-        let partitions = wait_for(options.wait, &signals, || brokers::prepare_sources(&config, runtime.handle()))?;
+        let signals = signals(&runtime.handle())?;
+        let partitions = wait_for(options.wait, &signals, || brokers::prepare_sources(&config, &runtime.handle()))?;
         let queues = config.sources.values().filter_map(|source| source.dead_letter.clone()).collect();
         let event_bytes = config.limits.event_bytes.0;
-        let needs = brokers::Needs { event_bytes, partitions, queues, runtime: runtime.handle().clone() };
+        let needs = brokers::Needs { event_bytes, partitions, queues, runtime: runtime.handle() };
         let targets: Vec<_> = catalog.targets().cloned().collect();
         wait_for(options.wait, &signals, || brokers::prepare_targets(&targets, &needs))?;
         let (fatal_out, fatal) = bounded(16);
@@ -195,7 +195,7 @@ impl App {
             stop: stop.clone(),
             fatal: fatal_out,
             metrics: Arc::clone(&metrics),
-            runtime: runtime.handle().clone(),
+            runtime: runtime.handle(),
         };
         let extra = options.extra.take();
         let mut sources = Vec::new();
@@ -288,10 +288,15 @@ impl App {
         self.metrics.health.set_draining();
         self.stop.set();
         self.draining.send_replace(true);
-        self.sources.extend(self.front.take());
+        let mut answering = None;
+        if let Some((thread, served)) = self.front.take() {
+            self.sources.push(thread);
+            answering = Some(served);
+        }
+        let answered = |served: &tokio::task::JoinHandle<()>| served.is_finished();
         let done = |handles: &[JoinHandle<()>]| handles.iter().all(JoinHandle::is_finished);
         // Sources end when everything is settled and committed; workers when the sources have let go of the lanes.
-        while !done(&self.sources) || !done(&self.workers) {
+        while !done(&self.sources) || !done(&self.workers) || !answering.as_ref().is_none_or(answered) {
             let again = self.signals.recv_timeout(Duration::from_millis(5)).is_ok_and(|s| s == Signal::Terminate);
             if again || time::now() >= deadline {
                 let open = self.sources.iter().filter(|source| !source.is_finished()).count();
@@ -361,8 +366,26 @@ fn watch(options: &Options, files: &[PathBuf]) -> Result<(Receiver<()>, Option<r
 }
 
 /// Where everything that speaks over the network runs.
-fn network() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("sluice-net").enable_all().build()
+struct Network(Option<tokio::runtime::Runtime>);
+
+impl Network {
+    fn start() -> std::io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(2).thread_name("sluice-net").enable_all().build().map(|runtime| Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> tokio::runtime::Handle {
+        self.0.as_ref().map_or_else(tokio::runtime::Handle::current, |runtime| runtime.handle().clone())
+    }
+}
+
+impl Drop for Network {
+    /// Waits for nothing: a name that is being looked up would hold the process beyond its deadline.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Starts the workers, `count` of them or one a core.
@@ -458,7 +481,7 @@ fn names(config: &Config, extra: &sources::Extra) -> Vec<String> {
     declared.chain(extra.iter().map(|(name, ..)| name.clone())).chain(front).collect()
 }
 
-fn signals(runtime: &tokio::runtime::Runtime) -> Result<Receiver<Signal>, Failed> {
+fn signals(runtime: &tokio::runtime::Handle) -> Result<Receiver<Signal>, Failed> {
     use tokio::signal::unix::{SignalKind, signal};
     let (out, signals) = bounded(8);
     let listen = |kind: SignalKind, meaning: Signal, out: Sender<Signal>| {

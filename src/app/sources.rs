@@ -76,7 +76,6 @@ fn source_of(source: &ends::Source) -> Result<Source, Failed> {
                 durable: durable.clone(),
                 filter: subject,
                 start: nats.start,
-                ack: nats.ack,
                 ack_wait: nats.ack_wait.0,
             }),
             _ => NatsSource::Core { client, subject: subject.unwrap_or_default(), queue: nats.queue.clone() },

@@ -186,9 +186,6 @@ pub struct NatsSource {
     /// JetStream: where a new consumer begins.
     #[serde(default)]
     pub start: Start,
-    /// JetStream: how messages are acknowledged.
-    #[serde(default)]
-    pub ack: Ack,
     /// JetStream: after how long without a word from us a message is given to another instance.
     #[serde(default = "ack_wait")]
     pub ack_wait: Span,
@@ -202,17 +199,6 @@ pub struct NatsSource {
 
 fn ack_wait() -> Span {
     Span(Duration::from_secs(30))
-}
-
-/// How messages of a JetStream consumer are acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Ack {
-    /// Each by itself: any number of instances may share the consumer.
-    #[default]
-    Explicit,
-    /// The last of a settled prefix stands for all before it: cheaper, for one instance only.
-    All,
 }
 
 /// Who we are to a NATS server.

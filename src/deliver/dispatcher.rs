@@ -198,7 +198,13 @@ impl Dispatcher {
         };
         let position = origin.position();
         Outlet::submit(Delivery {
-            id: DeliveryId::new(&position, origin.arrival(), (bus, &rule.name), (&outlet.name, nth), origin.way),
+            id: DeliveryId::new(
+                (&origin.batch.source.name, &position),
+                origin.arrival(),
+                (bus, &rule.name),
+                (&outlet.name, nth),
+                origin.way,
+            ),
             outlet: Arc::clone(outlet),
             queue: self.own_queues[target.0 as usize].clone(),
             last_resort: Arc::clone(last_resort),
@@ -233,7 +239,13 @@ impl Dispatcher {
         let (position, arrival) = (origin.position(), origin.arrival());
         let letter = Letter { target: to.into(), failure, exhausted: None, retries: 0 };
         Outlet::submit(Delivery {
-            id: DeliveryId::new(&position, arrival, (arrival, rule_name), (to, nth), origin.way),
+            id: DeliveryId::new(
+                (&origin.batch.source.name, &position),
+                arrival,
+                (arrival, rule_name),
+                (to, nth),
+                origin.way,
+            ),
             outlet: Arc::clone(outlet),
             queue: None,
             last_resort: Arc::clone(last_resort),

@@ -10,14 +10,15 @@ use crate::nats;
 use crate::transform::Subject;
 use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
 use async_nats::jetstream::{Context, message::PublishMessage};
-use async_nats::{Client, HeaderMap};
+use async_nats::{Client, HeaderMap, PublishError, RequestErrorKind};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel};
 
 /// Publications under way at once; the client's own bound is 5,000.
 const WINDOW: usize = 2048;
@@ -27,7 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections by their servers and credentials.
 pub struct Connections {
     runtime: Handle,
-    open: Vec<(Arc<NatsClient>, UnboundedSender<Box<Delivery>>)>,
+    /// Sinks keep them open.
+    open: Vec<(Arc<NatsClient>, WeakUnboundedSender<Box<Delivery>>)>,
 }
 
 impl Connections {
@@ -38,12 +40,13 @@ impl Connections {
 
     /// A sink for a subject, on a connection shared with other targets of the same servers and credentials.
     pub fn subject(&mut self, target: &NatsTarget) -> SubjectSink {
+        self.open.retain(|(_, queue)| queue.strong_count() > 0);
         let known = self.open.iter().find(|(client, _)| *client == target.client);
-        let queue = match known {
-            Some((_, queue)) => queue.clone(),
+        let queue = match known.and_then(|(_, queue)| queue.upgrade()) {
+            Some(queue) => queue,
             None => {
                 let (queue, deliveries) = unbounded_channel();
-                self.open.push((Arc::clone(&target.client), queue.clone()));
+                self.open.push((Arc::clone(&target.client), queue.downgrade()));
                 self.runtime.spawn(run(Arc::clone(&target.client), deliveries));
                 queue
             }
@@ -81,14 +84,14 @@ type Ended = (Box<Delivery>, Result<(), Failure>);
 
 /// Publishes until no sink is left.
 async fn run(servers: Arc<NatsClient>, mut deliveries: UnboundedReceiver<Box<Delivery>>) {
-    let client = match connect(&servers).await {
-        Ok(client) => client,
-        Err(why) => {
-            // What was fine at the start is not any more: a file has gone. Each attempt says so.
-            while let Some(delivery) = deliveries.recv().await {
-                delivery.finish(Err(Failure::retry("CONNECTION_FAILURE", why.clone())));
-            }
-            return;
+    // What was fine when the plan was made may not be any more, a file gone: each attempt says so, and tries anew.
+    let client = loop {
+        match connect(&servers).await {
+            Ok(client) => break client,
+            Err(why) => match deliveries.recv().await {
+                Some(delivery) => delivery.finish(Err(Failure::retry("CONNECTION_FAILURE", why))),
+                None => return,
+            },
         }
     };
     let context = ContextBuilder::new()
@@ -111,7 +114,7 @@ async fn run(servers: Arc<NatsClient>, mut deliveries: UnboundedReceiver<Box<Del
                 if count == 0 {
                     break;
                 }
-                let mut sent = Vec::new();
+                let (mut sent, connection) = (Vec::new(), client.statistics().connects.load(Ordering::Relaxed));
                 for delivery in arrived.drain(..) {
                     let super::Sink::Nats(sink) = &delivery.outlet.sink else { continue };
                     let (subject, jetstream) = (sink.subject(&delivery), sink.jetstream);
@@ -124,12 +127,12 @@ async fn run(servers: Arc<NatsClient>, mut deliveries: UnboundedReceiver<Box<Del
                         let message = Bytes::copy_from_slice(&delivery.payload);
                         match client.publish_with_headers(subject, headers(&delivery), message).await {
                             Ok(()) => sent.push(delivery),
-                            Err(error) => delivery.finish(Err(too_large(&nats::causes(&error)))),
+                            Err(error) => delivery.finish(Err(unsent(&error))),
                         }
                     }
                 }
                 if !sent.is_empty() {
-                    flushed.push(flush(client.clone(), sent));
+                    flushed.push(confirm(client.clone(), connection, sent));
                 }
             }
         }
@@ -148,7 +151,10 @@ fn finish((delivery, result): Ended) {
 
 /// Connects however long it takes: servers were there when the plan was made.
 async fn connect(servers: &NatsClient) -> Result<Client, String> {
-    let options = nats::options(servers).await?.retry_on_initial_connect().ignore_discovered_servers();
+    let options = nats::options(servers).await?.retry_on_initial_connect().event_callback(|event| {
+        nats::log(&event);
+        std::future::ready(())
+    });
     options.connect(servers.servers.as_slice()).await.map_err(|error| nats::causes(&error))
 }
 
@@ -196,14 +202,30 @@ async fn acknowledge(
     (delivery, result)
 }
 
+/// Settles what was sent on a connection, the `connection`-th, when the server has read it: it answers in order, and that
+/// nobody hears a subject made for this question is an answer.
 #[expect(clippy::vec_box, reason = "they come boxed and go on boxed")]
-async fn flush(client: Client, sent: Vec<Box<Delivery>>) -> Vec<Ended> {
-    let result = match tokio::time::timeout(PATIENCE, client.flush()).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Failure::retry("CONNECTION_FAILURE", nats::causes(&error))),
+async fn confirm(client: Client, connection: u64, sent: Vec<Box<Delivery>>) -> Vec<Ended> {
+    let asked = tokio::time::timeout(PATIENCE, client.request(client.new_inbox(), Bytes::new())).await;
+    let result = match asked {
+        Ok(Err(error)) if error.kind() != RequestErrorKind::NoResponders => {
+            Err(Failure::retry("CONNECTION_FAILURE", nats::causes(&error)))
+        }
+        Ok(_) if client.statistics().connects.load(Ordering::Relaxed) == connection => Ok(()),
+        Ok(_) => Err(Failure::retry("CONNECTION_FAILURE", "the connection was made anew meanwhile")),
         Err(_) => Err(Failure::retry("TIMEOUT", "the server does not answer; is it up?")),
     };
     sent.into_iter().map(|delivery| (delivery, result.clone())).collect()
+}
+
+/// Why the client did not take a message.
+fn unsent(error: &PublishError) -> Failure {
+    let why = nats::causes(error);
+    match error.kind() {
+        async_nats::client::PublishErrorKind::MaxPayloadExceeded => too_large(&why),
+        async_nats::client::PublishErrorKind::InvalidSubject => Failure::permanent("INVALID_PARAMETER", why),
+        async_nats::client::PublishErrorKind::Send => Failure::retry("CONNECTION_FAILURE", why),
+    }
 }
 
 fn too_large(why: &str) -> Failure {

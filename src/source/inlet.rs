@@ -9,7 +9,7 @@ use crate::credit::{Credit, Window};
 use crate::envelope::{Batch, Envelope, Lanes, OpenRun, SourceInfo};
 use crate::metrics::{Metrics, labels};
 use crate::time;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -84,7 +84,8 @@ pub struct InletSource {
 impl Inlet {
     /// An inlet and its end at the lanes. `runtime` runs what tells callers.
     pub fn new(window: Window, feed: &Feed) -> (Self, InletSource) {
-        let (batches, at_lanes) = bounded(64);
+        // Bounded by the permits that its events hold.
+        let (batches, at_lanes) = unbounded();
         let units = usize::try_from(window.bytes / PERMIT_BYTES).unwrap_or(usize::MAX);
         let room =
             [window.events as usize, units].map(|n| Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS))));
@@ -128,15 +129,10 @@ impl Inlet {
         let sequence = shared.next.fetch_add(1, Ordering::Relaxed);
         let open = Open { _room: [room.0, room.1], settled };
         shared.open.lock().unwrap_or_else(PoisonError::into_inner).insert(sequence, open);
-        let mut batch = shared.batch(sequence, arrival);
-        // The workers take batches faster than requests bring them; a full queue is a matter of moments.
-        loop {
-            match shared.batches.try_send(batch) {
-                Ok(()) => break,
-                Err(TrySendError::Full(full)) => batch = full,
-                Err(TrySendError::Disconnected(_)) => return Err(Unsettled::Draining),
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        // Nothing is waited for between taking the event and passing it on: a caller may go at any time.
+        if shared.batches.send(shared.batch(sequence, arrival)).is_err() {
+            shared.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&sequence);
+            return Err(Unsettled::Draining);
         }
         match tokio::time::timeout_at(deadline, word).await {
             Ok(Ok(())) => Ok(()),
@@ -198,6 +194,7 @@ impl InletSource {
                         return;
                     }
                     lane = (lane + 1) % lanes.count();
+                    in_flight.set(self.inlet.0.credit.events());
                 }
                 Err(RecvTimeoutError::Timeout) if self.inlet.0.stop.is_set() && self.inlet.idle() => return,
                 Err(RecvTimeoutError::Timeout) => {

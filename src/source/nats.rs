@@ -8,19 +8,20 @@ use super::batch::{Gather, Reading};
 use super::{Feed, Setup};
 use crate::ack::{OffsetTracker, Report};
 use crate::catalog::NatsClient;
-use crate::config::ends::{Ack, Start};
+use crate::config::ends::Start;
 use crate::credit::Credit;
 use crate::metrics::labels;
 use crate::nats;
 use crate::time;
 use crate::transform::wrap::Framing;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
-use async_nats::{Client, Event, Message, Subject};
+use async_nats::jetstream::context::ConsumerInfoErrorKind;
+use async_nats::{Client, Event, Message, RequestErrorKind, Subject};
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt};
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The most messages asked for at once.
@@ -59,8 +60,6 @@ pub struct JetStream {
     pub filter: Option<String>,
     /// Where a new consumer begins.
     pub start: Start,
-    /// How messages are acknowledged.
-    pub ack: Ack,
     /// After how long without a word a message is given to another instance.
     pub ack_wait: Duration,
 }
@@ -180,21 +179,12 @@ impl<'a> Intake<'a> {
     }
 
     /// Takes reports; returns where to acknowledge what is settled.
-    fn settled(&mut self, ack: Ack) -> Vec<Subject> {
+    fn settled(&mut self) -> Vec<Subject> {
         let mut replies = Vec::new();
         for run in self.report.take(Duration::ZERO) {
             self.tracker.settle(&run);
-            if ack == Ack::Explicit {
-                let part = &mut self.parts[run.partition as usize];
-                replies.extend(part.take(run.after - i64::from(run.events), run.after));
-            }
-        }
-        let committable = self.tracker.committable();
-        if ack == Ack::All {
-            for (number, after) in committable {
-                // The last one stands for all before it.
-                replies.extend(self.parts[number as usize].take(i64::MIN, after).pop());
-            }
+            let part = &mut self.parts[run.partition as usize];
+            replies.extend(part.take(run.after - i64::from(run.events), run.after));
         }
         replies
     }
@@ -233,25 +223,47 @@ async fn some<T>(stream: &mut (impl Stream<Item = T> + Unpin), wait: Duration) -
     Some(all)
 }
 
+/// Notes an outage of the connection, and its end.
+fn health(setup: &Setup, feed: &Feed) -> impl Fn(&Event) + Send + Sync + 'static {
+    let (metrics, name) = (Arc::clone(&feed.metrics), Arc::clone(&setup.info.name));
+    move |event| match event {
+        Event::Disconnected => metrics.health.set(&name, Some("no connection to the NATS servers".into())),
+        Event::Connected => metrics.health.set(&name, None),
+        _ => {}
+    }
+}
+
 fn core(client: &NatsClient, subject: &str, queue: Option<String>, setup: &Setup, feed: &Feed) -> Result<(), String> {
     let (metrics, name) = (Arc::clone(&feed.metrics), Arc::clone(&setup.info.name));
+    let (outage, said) = (health(setup, feed), Mutex::new(None::<Instant>));
     let slow = move |event: &Event| {
+        outage(event);
         if let Event::SlowConsumer(_) = event {
             let reason = labels([("stage", "ingress"), ("reason", "slow_consumer")]);
             metrics.families.dropped_events.get_or_create(&reason).inc();
-            tracing::error!(source = %name, "events were lost: they came faster than they settle, and core NATS keeps none");
+            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+            if said.is_none_or(|at| at.elapsed() > Duration::from_secs(10)) {
+                *said = Some(time::now());
+                tracing::error!(source = %name, "events are lost: they come faster than they settle, and core NATS keeps none");
+            }
         }
     };
     feed.metrics.health.set(&setup.info.name, Some("not subscribed yet".into()));
-    let connection = feed.runtime.block_on(nats::connect(client, slow)).map_err(|error| error.to_string())?;
+    // Messages that wait for credit are in nobody's count, so they are few; of usual size, they fit the window.
+    let capacity = (setup.window.bytes >> 13).clamp(256, 8192) as usize;
+    let connection =
+        feed.runtime.block_on(nats::connect_with(client, capacity, slow)).map_err(|error| error.to_string())?;
     let subscription = feed.runtime.block_on(async {
         let subscription = match queue {
             Some(queue) => connection.queue_subscribe(subject.to_owned(), queue).await,
             None => connection.subscribe(subject.to_owned()).await,
         };
-        // Only an answer says that the server knows of it.
-        let known = connection.flush().await;
-        subscription.map_err(|error| error.to_string()).and_then(|made| known.map(|()| made).map_err(|e| e.to_string()))
+        // Only an answer says that the server knows of it; that nobody hears the question is one.
+        let known = match connection.request(connection.new_inbox(), Bytes::new()).await {
+            Err(error) if error.kind() != RequestErrorKind::NoResponders => Err(nats::causes(&error)),
+            _ => Ok(()),
+        };
+        subscription.map_err(|error| error.to_string()).and_then(|made| known.map(|()| made))
     });
     let mut messages = subscription.map_err(|error| format!("cannot subscribe to {subject}: {error}"))?;
     // Numbers begin anew with every process, so the name must differ as well: no two events share ids.
@@ -263,7 +275,7 @@ fn core(client: &NatsClient, subject: &str, queue: Option<String>, setup: &Setup
         let busy = intake.credit.events() > 0;
         if intake.room() == 0 {
             intake.report.wait(LOOK_BUSY);
-            intake.settled(Ack::Explicit);
+            intake.settled();
             continue;
         }
         let waited = if busy { LOOK_BUSY } else { LOOK };
@@ -275,7 +287,7 @@ fn core(client: &NatsClient, subject: &str, queue: Option<String>, setup: &Setup
             number += 1;
         }
         intake.flush()?;
-        intake.settled(Ack::Explicit);
+        intake.settled();
     }
     feed.runtime.block_on(messages.unsubscribe()).unwrap_or_default();
     // What the server had sent before is still to come.
@@ -288,7 +300,7 @@ fn core(client: &NatsClient, subject: &str, queue: Option<String>, setup: &Setup
     intake.flush()?;
     while !intake.tracker.idle() {
         intake.report.wait(LOOK);
-        intake.settled(Ack::Explicit);
+        intake.settled();
     }
     Ok(())
 }
@@ -296,15 +308,17 @@ fn core(client: &NatsClient, subject: &str, queue: Option<String>, setup: &Setup
 impl JetStream {
     fn run(&self, setup: &Setup, feed: &Feed) -> Result<(), String> {
         feed.metrics.health.set(&setup.info.name, Some("no connection to JetStream yet".into()));
-        let connection =
-            feed.runtime.block_on(nats::connect(&self.client, |_| {})).map_err(|error| error.to_string())?;
-        let consumer = feed.runtime.block_on(self.consumer(&connection, setup.window.events))?;
-        // One part where the acknowledgement of one message stands for all before it.
-        let parts = if self.ack == Ack::All { 1 } else { feed.lanes.count() };
+        let connection = feed.runtime.block_on(nats::connect(&self.client, health(setup, feed)));
+        let connection = connection.map_err(|error| error.to_string())?;
+        let (consumer, created) = feed.runtime.block_on(self.consumer(&connection, setup.window.events))?;
+        feed.metrics.health.set(&setup.info.name, None);
+        // A stream that was made anew counts from 1 again.
+        let topic = format!("{}@{created}", self.stream);
+        let parts = feed.lanes.count();
         let now = time::now();
         let mut reader = Reader {
             source: self,
-            intake: Intake::new(setup, feed, &self.stream, parts),
+            intake: Intake::new(setup, feed, &topic, parts),
             client: connection,
             consumer,
             told_at: now,
@@ -315,49 +329,58 @@ impl JetStream {
         reader.drain()
     }
 
+    /// A consumer as we make it.
+    fn fresh(&self, pending: i64) -> pull::Config {
+        pull::Config {
+            durable_name: Some(self.durable.clone()),
+            description: Some("sluice".into()),
+            deliver_policy: match self.start {
+                Start::Earliest => DeliverPolicy::All,
+                Start::Latest => DeliverPolicy::New,
+            },
+            filter_subject: self.filter.clone().unwrap_or_default(),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: self.ack_wait,
+            max_deliver: -1,
+            max_ack_pending: pending,
+            ..pull::Config::default()
+        }
+    }
+
     /// Finds the consumer, or makes it; one that would lose or stall is set right.
-    async fn consumer(&self, client: &Client, in_flight: u32) -> Result<PullConsumer, String> {
+    async fn consumer(&self, client: &Client, in_flight: u32) -> Result<(PullConsumer, i64), String> {
         let stream = nats::stream(client, &self.stream).await.map_err(|error| error.to_string())?;
-        let policy = match self.ack {
-            Ack::Explicit => AckPolicy::Explicit,
-            Ack::All => AckPolicy::All,
-        };
+        let created = stream.cached_info().created.unix_timestamp();
         // A batch a lane may overdraw the credit.
         let pending = i64::from(in_flight) + 4096;
-        let mut config = match stream.get_consumer::<pull::Config>(&self.durable).await {
-            Ok(consumer) => consumer.cached_info().config.clone(),
+        let mut config = match stream.consumer_info(&self.durable).await {
+            Ok(info) => info.config,
+            Err(error) if error.kind() != ConsumerInfoErrorKind::NotFound => {
+                let why = nats::causes(&error);
+                return Err(format!("consumer {} of stream {}: {why}", self.durable, self.stream));
+            }
             Err(_) => {
-                let config = pull::Config {
-                    durable_name: Some(self.durable.clone()),
-                    description: Some("sluice".into()),
-                    deliver_policy: match self.start {
-                        Start::Earliest => DeliverPolicy::All,
-                        Start::Latest => DeliverPolicy::New,
-                    },
-                    filter_subject: self.filter.clone().unwrap_or_default(),
-                    ack_policy: policy,
-                    ack_wait: self.ack_wait,
-                    max_deliver: -1,
-                    max_ack_pending: pending,
-                    ..pull::Config::default()
-                };
-                let made = stream.create_consumer(config).await;
-                return made.map_err(|error| {
+                let made = stream.create_consumer(self.fresh(pending)).await;
+                return made.map(|made| (made, created)).map_err(|error| {
                     format!("cannot make consumer {} of stream {}: {}", self.durable, self.stream, nats::causes(&error))
                 });
             }
         };
-        if config.ack_policy != policy {
+        if config.ack_policy != AckPolicy::Explicit {
             return Err(format!(
-                "consumer {} of stream {} acknowledges as {:?}, `ack` says {policy:?}; the server cannot change that: set \
-                 `ack` accordingly, or name another `durable`",
+                "consumer {} of stream {} acknowledges as {:?}, and only explicit acknowledgements lose nothing; the server \
+                 cannot change that: name another `durable`",
                 self.durable, self.stream, config.ack_policy
             ));
         }
-        if let Some(filter) = self.filter.as_ref().filter(|filter| **filter != config.filter_subject) {
+        let wanted = self.filter.clone().unwrap_or_default();
+        if wanted != config.filter_subject || !config.filter_subjects.is_empty() {
             return Err(format!(
-                "consumer {} of stream {} reads `{}`, `subject` says `{filter}`; name another `durable`",
-                self.durable, self.stream, config.filter_subject
+                "consumer {} of stream {} reads `{}{}`, `subject` says `{wanted}`; name another `durable`",
+                self.durable,
+                self.stream,
+                config.filter_subject,
+                config.filter_subjects.join(", ")
             ));
         }
         config.max_deliver = -1;
@@ -383,7 +406,7 @@ impl JetStream {
             metadata: config.metadata,
             ..pull::Config::default()
         };
-        stream.create_consumer(wanted).await.map_err(|error| {
+        stream.create_consumer(wanted).await.map(|made| (made, created)).map_err(|error| {
             format!("cannot use consumer {} of stream {}: {}", self.durable, self.stream, nats::causes(&error))
         })
     }
@@ -412,14 +435,11 @@ impl Reader<'_> {
                 continue;
             }
             // The server ends a request that a message does not fit into, so one of the largest always does.
-            let bytes = usize::try_from(self.intake.setup.window.bytes).unwrap_or(usize::MAX);
-            let bytes = bytes.max(self.client.max_payload() + (64 << 10));
+            let free = self.intake.setup.window.bytes.saturating_sub(self.intake.credit.bytes());
+            let bytes = usize::try_from(free).unwrap_or(usize::MAX).max(self.client.max_payload() + (64 << 10));
             let batch = self.consumer.batch().max_messages(room).max_bytes(bytes).expires(Duration::from_millis(500));
             match self.runtime().block_on(batch.messages()) {
-                Ok(mut messages) => {
-                    self.intake.note(None);
-                    self.take(&mut messages)?;
-                }
+                Ok(mut messages) => self.take(&mut messages)?,
                 Err(error) => self.trouble(&nats::causes(&error))?,
             }
         }
@@ -466,7 +486,7 @@ impl Reader<'_> {
         if !wait.is_zero() {
             self.intake.report.wait(wait);
         }
-        let acks = self.intake.settled(self.source.ack);
+        let acks = self.intake.settled();
         let mut progress = Vec::new();
         if self.told_at.elapsed() >= self.source.ack_wait / 3 {
             self.told_at = time::now();
@@ -495,6 +515,10 @@ impl Reader<'_> {
                 self.source.durable, self.source.stream
             ));
         }
+        // A request that has been answered as far as its bounds allow.
+        if why.contains("Exceeds MaxBytes") || why.contains("Batch Completed") {
+            return Ok(());
+        }
         tracing::debug!(source = %self.intake.setup.info.name, "consumer: {why}");
         self.intake.note(Some(format!("JetStream does not give messages: {why}")));
         // Whatever it is, asking at once again would not mend it.
@@ -517,9 +541,10 @@ impl Reader<'_> {
         let (stream, info) = match asked {
             Ok((Ok(stream), Ok(info))) => (stream, info),
             Ok((Err(nats::NatsError::Missing(why)), _)) => return Err(why),
-            // An outage shows where messages are asked for.
+            // An outage of the connection is noted where it is seen.
             _ => return Ok(()),
         };
+        self.intake.note(None);
         let families = &self.intake.feed.metrics.families;
         let name = &self.intake.setup.info.name;
         let own = labels([("source", name), ("topic", &self.source.stream), ("partition", "0")]);

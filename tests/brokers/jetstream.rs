@@ -78,52 +78,6 @@ pub fn nothing_is_lost_in_a_crash(nats: &Nats) {
     );
 }
 
-/// The cheaper acknowledgement of a whole prefix: the same deliveries.
-pub fn ack_all(nats: &Nats) {
-    streams(nats, "aa", FEWER);
-    let sluice = Sluice::new(&config(nats, "aa", "ack: all"));
-    let mut running = sluice.start(&[]);
-    running.until("everything is acknowledged", Duration::from_secs(60), |_| nats.consumed("aa-in", "sluice"));
-    running.stop();
-    assert_eq!(found(nats, "aa", FEWER, Some(SUBJECTS), &[&sluice]).repeated, 0);
-    sluice.write("sluice.yaml", &config(nats, "aa", "ack: explicit"));
-    let (status, log, _) = sluice.run(&[]);
-    assert_eq!(status.code(), Some(74), "{log}");
-    assert!(log.contains("acknowledges as All"), "{log}");
-}
-
-/// What acknowledging costs: each message by itself, or a settled prefix by its last one. Processor seconds per million
-/// events, ours and the server's; nothing is delivered.
-pub fn ack_cost(nats: &Nats) {
-    let mut figures = Vec::new();
-    for ack in ["explicit", "all", "explicit", "all"] {
-        let prefix = format!("cost{}", figures.len());
-        nats.stream(&format!("{prefix}-in"), &format!("{prefix}.in.*"), |_| {});
-        nats.publish((0..EVENTS).map(|id| (subject(&prefix, id), model::event(id))));
-        let config = format!(
-            "data_dir: data\nworkers: 1\nserver: {{ listen: \"off\", admin: \"{{admin}}\" }}\nsources:\n  in:\n    {}\n\
-             targets: {{ none: {{ stdout: {{}} }} }}\nrules: {{ none: {{ pattern: {{ source: [nobody] }}, targets: [none] }} }}\n",
-            source(nats, &prefix, &format!("ack: {ack}"))
-        );
-        let sluice = Sluice::new(&config);
-        let before = nats.cpu_seconds();
-        let mut running = sluice.start(&[]);
-        running.until("everything is acknowledged", Duration::from_secs(60), |_| {
-            nats.consumed(&format!("{prefix}-in"), "sluice")
-        });
-        let server = nats.cpu_seconds() - before;
-        figures.push((ack, running.metric("sluice_process_cpu_seconds", ""), server));
-        running.stop();
-    }
-    let million = 1e6 / EVENTS as f64;
-    for (ack, own, server) in figures {
-        let (own, server) = (own * million, server * million);
-        println!(
-            "{{\"scenario\":\"ack_cost\",\"ack\":\"{ack}\",\"own_seconds_per_million\":{own:.2},\"server_seconds_per_million\":{server:.2}}}"
-        );
-    }
-}
-
 /// An open delivery is not given to anybody else, however long it takes.
 pub fn slow_targets_keep_their_events(nats: &Nats) {
     nats.stream("slow-in", "slow.in", |_| {});

@@ -61,8 +61,6 @@ const SCENARIOS: &[Scenario] = &[
     ("reload_under_load", On::Kafka(trouble::reload)),
     ("full_disk_and_back", On::Kafka(trouble::full_disk)),
     ("jetstream_100k_through_200_rules_and_a_crash", On::Nats(jetstream::nothing_is_lost_in_a_crash)),
-    ("jetstream_ack_all", On::Nats(jetstream::ack_all)),
-    ("jetstream_ack_cost", On::Nats(jetstream::ack_cost)),
     ("jetstream_slow_target", On::Nats(jetstream::slow_targets_keep_their_events)),
     ("kafka_to_nats_and_nats_to_kafka", On::Both(jetstream::between_brokers)),
     ("nats_core_queue_group_and_subjects", On::Nats(jetstream::core)),

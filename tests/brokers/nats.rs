@@ -54,12 +54,6 @@ impl Nats {
         serve(self.folder.path(), port, None);
     }
 
-    /// Processor time that the server has used.
-    pub fn cpu_seconds(&self) -> f64 {
-        let process = std::fs::read_to_string(self.folder.path().join("pid")).expect("a number");
-        sluice::metrics::Usage::of(process.trim()).cpu_seconds
-    }
-
     fn context(&self) -> jetstream::Context {
         let _inside = self.runtime.enter();
         jetstream::new(self.client.clone())

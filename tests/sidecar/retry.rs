@@ -49,7 +49,7 @@ fn jitter_spreads_and_repeats() {
 fn delivery_ids_are_stable() {
     let position = |topic: &str, offset| Position { topic: topic.into(), partition: 3, offset };
     let by = |position: &Position, bus: &str, rule: &str, nth, way| {
-        DeliveryId::new(position, "in", (bus, rule), ("t", nth), way)
+        DeliveryId::new(("source", position), "in", (bus, rule), ("t", nth), way)
     };
     let id = |position: &Position, bus: &str, rule: &str, nth| by(position, bus, rule, nth, 0);
     let first = id(&position("orders", 42), "b", "r", 0);
@@ -65,5 +65,5 @@ fn delivery_ids_are_stable() {
     ];
     assert!(others.iter().all(|other| *other != first));
     assert_ne!(others[4], others[5]);
-    assert_eq!(first.to_string(), "75e5bce12e1b6d26ceea5e9c20ff71cb");
+    assert_eq!(first.to_string(), "64c93b54c3978c04cbf19142de7967d5");
 }

@@ -187,10 +187,7 @@ pub fn http(http: &ends::HttpTarget) -> Result<HttpTarget, Fault> {
     }
     for (name, value) in &http.headers {
         header(name, value).map_err(|fault| fault.below("headers"))?;
-        if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
-            let message = format!("header `{name}` is not for the configuration to set");
-            return Err(Fault::at("headers", message, "remove it: the exchange itself needs it"));
-        }
+        ours(name).map_err(|fault| fault.below("headers"))?;
     }
     let auth = match &http.auth {
         None => HttpAuth::None,
@@ -206,6 +203,7 @@ pub fn http(http: &ends::HttpTarget) -> Result<HttpTarget, Fault> {
         }
         Some(ends::HttpAuth::ApiKey(key)) => {
             header(&key.name, &key.value).map_err(|fault| fault.below("auth"))?;
+            ours(&key.name).map_err(|fault| fault.below("auth"))?;
             HttpAuth::ApiKey(key.name.clone(), key.value.keep())
         }
     };
@@ -233,6 +231,15 @@ pub fn http(http: &ends::HttpTarget) -> Result<HttpTarget, Fault> {
         signing_secret: http.signing_secret.as_ref().map(Secret::keep),
         tls: http.tls.as_ref().map(tls).transpose()?.unwrap_or_default(),
     })
+}
+
+/// Refuses a header that is ours to set.
+fn ours(name: &str) -> Result<(), Fault> {
+    if !OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+        return Ok(());
+    }
+    let message = format!("header `{name}` is not for the configuration to set");
+    Err(Fault { path: vec![], message, help: "remove it: the exchange itself needs it".into() })
 }
 
 const STANDARD_SECRET: &str = "write `whsec_` and 24 to 64 bytes in base64";

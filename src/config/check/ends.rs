@@ -81,6 +81,7 @@ impl Check<'_> {
             if !self.refers(document, &["targets", name, "dead_letter"], files, "targets", queue) {
                 return;
             }
+            self.keeps(document, &["targets", name, "dead_letter"], files, queue);
         }
         let dead_letter = target.dead_letter.clone();
         let target = catalog::Target { name: name.to_owned(), kind, retry, dead_letter };
@@ -123,6 +124,15 @@ impl Check<'_> {
             Some(bus) => TargetKind::Bus(bus.clone()),
             None => TargetKind::Stdout,
         })
+    }
+
+    /// Says so when a target that is to take dead letters keeps nothing.
+    fn keeps(&mut self, document: &Document, path: &[&str], files: &[File], queue: &str) {
+        let core = |target: &ends::Target| target.nats.as_ref().is_some_and(|nats| !nats.jetstream);
+        if files.iter().any(|(_, file)| file.targets.get(queue).is_some_and(core)) {
+            let message = format!("target `{queue}` is core NATS, which keeps nothing, and cannot take dead letters");
+            self.report(document, path, Problem::plain("E0204", message).help("set `jetstream: true` there"));
+        }
     }
 
     fn kafka_target(&mut self, document: &Document, name: &str, kafka: &ends::KafkaTarget) -> Option<TargetKind> {
@@ -199,6 +209,9 @@ impl Check<'_> {
         {
             let problem = Problem::plain("E0204", format!("target `{queue}` is a bus and cannot take dead letters"));
             self.report(document, &["sources", name, "dead_letter"], problem.help("name a topic or a log group"));
+        }
+        if let Some(queue) = &source.dead_letter {
+            self.keeps(document, &["sources", name, "dead_letter"], files, queue);
         }
         if let Some(kafka) = &source.kafka {
             let at = ["sources", name, "kafka"];
