@@ -43,7 +43,7 @@ fn jitter_spreads_and_repeats() {
     assert_ne!(jitter(DeliveryId(7), 1), jitter(DeliveryId(7), 2));
 }
 
-/// A delivery id names (position, arrival, bus, rule, target, place in the rule) and nothing else; it must never
+/// A delivery id names (source, position, arrival, bus, rule, target, place in the rule) and nothing else; it must never
 /// change between versions, or a restart would defeat the receiver's deduplication.
 #[test]
 fn delivery_ids_are_stable() {
@@ -64,6 +64,9 @@ fn delivery_ids_are_stable() {
         by(&position("orders", 42), "b", "r", 0, way(0, "x", 1)),
     ];
     assert!(others.iter().all(|other| *other != first));
+    // Two clusters may have topics of one name.
+    let elsewhere = DeliveryId::new(("other", &position("orders", 42)), "in", ("b", "r"), ("t", 0), 0);
+    assert_ne!(first, elsewhere);
     assert_ne!(others[4], others[5]);
     assert_eq!(first.to_string(), "64c93b54c3978c04cbf19142de7967d5");
 }
