@@ -49,7 +49,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("worker", &["envelope", "event", "matcher", "transform", "plan", "catalog", "deliver", "metrics", "tap", "time"]),
-    ("config", &["catalog", "pattern", "transform", "event", "plan", "time", "webhook"]),
+    ("config", &["catalog", "pattern", "transform", "event", "plan", "time", "webhook", "egress"]),
     ("control", &["catalog", "plan"]),
     ("reload", &["control", "catalog", "config", "metrics", "time"]),
     (

@@ -3,7 +3,7 @@
 use super::{Exit, Failed, io};
 use crate::api::server::serve;
 use crate::api::{self, Front, Hook, Tokens};
-use crate::config::ends::{Verify, Webhook};
+use crate::config::ends::Verify;
 use crate::config::model::Config;
 use crate::config::values::{Listen, Secret};
 use crate::control::View;
@@ -23,8 +23,6 @@ use tokio::sync::watch;
 
 /// Connections at once on the admin address.
 const ADMIN_CONNECTIONS: usize = 256;
-/// Characters of the shortest token.
-const TOKEN_CHARACTERS: usize = 16;
 
 /// What ends when all events that came over HTTP are settled, and what ends when all requests are answered.
 pub type Served = (JoinHandle<()>, tokio::task::JoinHandle<()>);
@@ -37,10 +35,9 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Takes the addresses, if who may call is settled.
+    /// Takes the addresses.
     pub fn bind(config: &Config, runtime: &Handle) -> Result<Self, Failed> {
         let tokens: &[Secret] = config.server.auth.as_ref().map_or(&[], |auth| &auth.bearer);
-        refuse_open(config, tokens)?;
         let bind = |listen: Listen, key: &str| {
             let Listen::At(address) = listen else { return Ok(None) };
             runtime.block_on(TcpListener::bind(address)).map(Some).map_err(|error| {
@@ -101,35 +98,6 @@ fn spawn(source: InletSource, feed: &Feed) -> Result<JoinHandle<()>, Failed> {
     spawned.map_err(io("cannot start a thread"))
 }
 
-/// Refuses to be open to others than this machine without knowing who they are.
-fn refuse_open(config: &Config, tokens: &[Secret]) -> Result<(), Failed> {
-    let refuse = |message: String| Err(Failed::new(Exit::Config, message));
-    if config.server.auth.is_some() && tokens.is_empty() {
-        return refuse("server.auth.bearer is empty; name a token, or remove server.auth".into());
-    }
-    if tokens.iter().any(|token| token.expose().len() < TOKEN_CHARACTERS) {
-        return refuse(format!("a token of server.auth.bearer has fewer than {TOKEN_CHARACTERS} characters"));
-    }
-    let Listen::At(address) = config.server.listen else { return Ok(()) };
-    if !config.server.listen.is_public() {
-        return Ok(());
-    }
-    if tokens.is_empty() {
-        return refuse(format!(
-            "server.listen {address} is open to other machines and nobody is asked who they are; set server.auth.bearer, \
-             or listen on 127.0.0.1"
-        ));
-    }
-    let open = |webhook: &Webhook| webhook.verify == Verify::None;
-    match config.sources.iter().find(|(_, source)| source.webhook.as_ref().is_some_and(open)) {
-        Some((name, _)) => refuse(format!(
-            "source {name}: a webhook with `verify: none` while server.listen {address} is open to other machines; name \
-             the sender's scheme and secret"
-        )),
-        None => Ok(()),
-    }
-}
-
 /// Webhooks by path.
 fn hooks(config: &Config, identity: &Identity, metrics: &Arc<Metrics>) -> Result<HashMap<String, Hook>, Failed> {
     let mut hooks = HashMap::new();
@@ -138,10 +106,7 @@ fn hooks(config: &Config, identity: &Identity, metrics: &Arc<Metrics>) -> Result
         let info = super::sources::info(config, identity, name, source)?;
         let verifier =
             verifier(&webhook.verify).map_err(|why| Failed::new(Exit::Config, format!("source {name}: {why}")))?;
-        if hooks.insert(webhook.path.clone(), Hook::new(info, verifier, metrics)).is_some() {
-            let message = format!("source {name}: path {} is another webhook's; each has its own", webhook.path);
-            return Err(Failed::new(Exit::Config, message));
-        }
+        hooks.insert(webhook.path.clone(), Hook::new(info, verifier, metrics));
     }
     Ok(hooks)
 }

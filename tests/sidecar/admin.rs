@@ -123,12 +123,11 @@ fn rules_are_listed_shown_counted_and_switched() {
 fn tap_shows_each_stage_through_a_pattern() {
     let mut running = Running::start();
     let url = format!("http://{}", running.admin);
-    let rows: [(&[&str], u64, &str); 5] = [
+    let rows: [(&[&str], u64, &str); 4] = [
         (&["a/b", "--limit", "1"], 3, "{\"source\":\"s\",\"detail\":{\"n\":3,\"odd\":true}}"),
         (&["--stage", "matched", "--rule", "big", "--limit", "1"], 7, "\"n\":7"),
         (&["--stage", "unmatched", "--pattern", "{\"detail\":{\"n\":[4]}}", "--limit", "1"], 4, "\"n\":4"),
         (&["--stage", "delivered", "--long", "--limit", "1"], 9, "\"target\":\"log\""),
-        (&["--stage", "ingress", "--limit", "1", "--rate", "1/h"], 5, "\"n\":5"),
     ];
     for (arguments, n, part) in rows {
         let mut tap = running.place.command(&[&["tap"], arguments, &["--admin-url", &url]].concat());
@@ -143,18 +142,13 @@ fn tap_shows_each_stage_through_a_pattern() {
         // The watcher may not have arrived when the first event passes.
         let mut seen = None;
         until("it is seen", || {
-            for other in [n, 100 + n % 2] {
-                running.send(other);
-            }
+            running.send(n);
             seen = line.recv_timeout(std::time::Duration::from_millis(50)).ok();
             seen.is_some()
         });
         reader.join().expect("a reader");
         let seen = seen.expect("a line");
-        assert!(
-            seen.contains(part) || !arguments.contains(&"--pattern") && seen.contains("\"n\":10"),
-            "{arguments:?}: {seen}"
-        );
+        assert!(seen.contains(part), "{arguments:?}: {seen}");
         assert_eq!(tap.0.wait().expect("a status").code(), Some(0), "{arguments:?}: ends at its limit");
     }
     for (query, part) in

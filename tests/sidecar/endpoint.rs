@@ -414,7 +414,12 @@ fn who_may_call() {
 #[test]
 fn an_open_listener_wants_to_know_its_callers() {
     let hook = "sources: { h: { webhook: { path: /in/h, verify: none }, envelope: { raw: { source: a, detail_type: b } } } }\n";
+    let twice = "sources:\n  h: { webhook: { path: /in/h, verify: none }, envelope: { raw: { source: a, detail_type: b } } }\n\
+                 \x20 i: { webhook: { path: /in/h, verify: none }, envelope: { raw: { source: a, detail_type: b } } }\n";
     let rows = [
+        ("listen: \"off\"", hook, "can receive nothing"),
+        ("listen: \"127.0.0.1:0\"", twice, "that of source `h` as well"),
+        ("listen: \"127.0.0.1:0\"", "egress: { allow: [10.0.0.0/99] }\n", "is no network"),
         ("listen: \"0.0.0.0:0\"", "", "set server.auth.bearer"),
         ("listen: \"0.0.0.0:0\", auth: { bearer: [] }", "", "server.auth.bearer is empty"),
         ("listen: \"0.0.0.0:0\", auth: { bearer: [short] }", "", "fewer than 16 characters"),
@@ -422,7 +427,9 @@ fn an_open_listener_wants_to_know_its_callers() {
     ];
     for (server, rest, part) in rows {
         let config = format!("data_dir: data\nserver: {{ {server}, admin: \"off\" }}\n{rest}");
-        let said = Place::new(&[("c.yaml", &config)]).run(&["run", "-c", "c.yaml"], "");
-        assert!(said.code == Some(78) && said.err.contains(part), "{server}: {:?} {}", said.code, said.err);
+        for verb in ["run", "validate"] {
+            let said = Place::new(&[("c.yaml", &config)]).run(&[verb, "-c", "c.yaml"], "");
+            assert!(said.code == Some(78) && said.err.contains(part), "{verb} {server}: {:?} {}", said.code, said.err);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod clients;
 mod ends;
+mod exposure;
 
 use super::model::{self, Config, FileConfig, FormedTarget, RuleTarget as RuleTargetConfig};
 use super::problem::Problem;
@@ -34,6 +35,7 @@ pub fn all(files: &[File], problems: &mut Vec<Problem>) -> (Config, Catalog) {
             check.source(document, name, source, files);
         }
     }
+    check.exposure(files, &config);
     let pattern_bytes = usize::try_from(config.limits.pattern_bytes.0).unwrap_or(usize::MAX);
     let limits = pattern::Limits { text_bytes: pattern_bytes, ..pattern::Limits::default() };
     for (document, file) in files {
