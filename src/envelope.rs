@@ -64,6 +64,8 @@ pub struct Envelope {
     pub key: Option<Range<usize>>,
     /// Only where the framing reads them.
     pub headers: Vec<(String, Vec<u8>)>,
+    /// What ties the event to the call that brought it: passed on as `X-Amzn-Trace-Id`, no part of the event.
+    pub trace: Option<Arc<str>>,
     /// Into [`Batch::runs`].
     pub run: usize,
     /// Position within the partition.

@@ -36,16 +36,6 @@ pub struct Admin {
     pub stop: watch::Receiver<bool>,
 }
 
-/// Every route of the native API: path, methods. The OpenAPI document says the same.
-pub const ROUTES: [(&str, &str); 6] = [
-    ("/api/v1/openapi.json", "get"),
-    ("/api/v1/rules", "get"),
-    ("/api/v1/rules/{bus}/{rule}", "get"),
-    ("/api/v1/rules/{bus}/{rule}/state", "put"),
-    ("/api/v1/stats", "get"),
-    ("/api/v1/tap", "get"),
-];
-
 const OPENAPI: &str = include_str!("../../config/openapi.json");
 
 const INDEX: &str = "\
@@ -58,22 +48,23 @@ Sluice admin endpoints
   /api/v1     rules, stats, tap; described by /api/v1/openapi.json
 ";
 
-/// What answers a route of [`ROUTES`].
-fn handler(path: &str) -> MethodRouter<Arc<Admin>> {
-    match path {
-        "/api/v1/rules" => get(rules::list),
-        "/api/v1/rules/{bus}/{rule}" => get(rules::show),
-        "/api/v1/rules/{bus}/{rule}/state" => put(rules::set_state),
-        "/api/v1/stats" => get(stats::stats),
-        "/api/v1/tap" => get(tap::tap),
-        _ => get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }),
-    }
+/// Every route of the native API: path, method, what answers. The OpenAPI document says the same.
+pub fn routes() -> [(&'static str, &'static str, MethodRouter<Arc<Admin>>); 6] {
+    let openapi = get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) });
+    [
+        ("/api/v1/openapi.json", "get", openapi),
+        ("/api/v1/rules", "get", get(rules::list)),
+        ("/api/v1/rules/{bus}/{rule}", "get", get(rules::show)),
+        ("/api/v1/rules/{bus}/{rule}/state", "put", put(rules::set_state)),
+        ("/api/v1/stats", "get", get(stats::stats)),
+        ("/api/v1/tap", "get", get(tap::tap)),
+    ]
 }
 
 /// The admin endpoints.
 pub fn router(admin: Admin) -> Router {
     let admin = Arc::new(admin);
-    let native = ROUTES.iter().fold(Router::new(), |router, (path, _)| router.route(path, handler(path)));
+    let native = routes().into_iter().fold(Router::new(), |router, (path, _, answer)| router.route(path, answer));
     let native = native.route_layer(middleware::from_fn_with_state(Arc::clone(&admin), trusted));
     Router::new()
         .route("/", get(|| async { INDEX }))

@@ -2,10 +2,9 @@
 //! Source: CloudEvents, "HTTP Protocol Binding" and "JSON Event Format".
 
 use super::Front;
-use super::server::{self, problem};
+use super::server::{self, later, problem};
 use crate::event::{Kind, Tree};
-use crate::time;
-use crate::transform::wrap::{Framing, Record};
+use crate::transform::wrap::Framing;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Request, Response, StatusCode, header};
@@ -49,9 +48,7 @@ type Event = (String, Vec<u8>);
 fn read(front: &Front, body: &[u8], batch: bool, headers: &HeaderMap) -> Result<Vec<Event>, (StatusCode, String)> {
     let bad = |why: String| (StatusCode::BAD_REQUEST, why);
     if !batch {
-        let headers: Vec<(String, Vec<u8>)> =
-            headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
-        return Ok(vec![event(front, body, &headers).map_err(bad)?]);
+        return Ok(vec![event(front, body, &server::pairs(headers)).map_err(bad)?]);
     }
     // A list cannot be the root of an event's tree, so it stands in one.
     let wrapped = [b"{\"batch\":", body, b"}"].concat();
@@ -74,15 +71,7 @@ fn read(front: &Front, body: &[u8], batch: bool, headers: &HeaderMap) -> Result<
 
 fn event(front: &Front, body: &[u8], headers: &[(String, Vec<u8>)]) -> Result<Event, String> {
     let id = uuid::Uuid::new_v4().to_string();
-    let record = Record {
-        payload: body,
-        headers,
-        id: &id,
-        time: &time::iso_seconds(time::wall_millis()),
-        account: &front.identity.account,
-        region: &front.identity.region,
-    };
-    let event = Framing::CloudEvents.event(&record).map_err(|error| error.to_string())?.into_owned();
+    let event = front.event(&Framing::CloudEvents, headers, body, &id)?;
     let tree = Tree::parse(&event).map_err(|fault| format!("the event is not JSON: {fault}"))?;
     if tree.root().get(b"source").is_some_and(|source| source.text().starts_with(b"aws.")) {
         return Err("not authorized for the source: `aws.` is the service's own".to_owned());
@@ -94,15 +83,10 @@ fn event(front: &Front, body: &[u8], headers: &[(String, Vec<u8>)]) -> Result<Ev
 async fn settle(front: &Front, bus: &str, events: Vec<Event>) -> Response<Body> {
     let deadline = tokio::time::Instant::now() + front.settle_timeout;
     let count = events.len();
-    let all = events.into_iter().map(|(id, event)| async move { front.settle(bus, &id, event, deadline).await });
+    let all = events.into_iter().map(|(id, event)| async move { front.settle(bus, &id, event, None, deadline).await });
     let unsettled: Vec<_> = futures_util::future::join_all(all).await.into_iter().filter_map(Result::err).collect();
     match unsettled.first() {
         None => (StatusCode::OK, axum::Json(serde_json::json!({ "settled": count }))).into_response(),
-        Some(why) => {
-            let text = format!("{} of {count} events: {why}", unsettled.len());
-            let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, &text);
-            answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
-            answer
-        }
+        Some(why) => later(&format!("{} of {count} events: {why}", unsettled.len())),
     }
 }

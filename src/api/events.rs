@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Entries of one request.
 const ENTRIES: usize = 10;
+/// Characters of a resource, as the service's model has it.
+const RESOURCE_CHARACTERS: usize = 2048;
 /// Characters of a pattern, as the service's model has it.
 const PATTERN_CHARACTERS: usize = 4096;
 
@@ -86,8 +88,19 @@ fn entry_violations(n: usize, entry: &Members, violations: &mut Vec<String>) -> 
         }
         length(bus, 1600, |constraint| refuse(bus, "eventBusName", constraint));
     }
+    if let Some(Value::Array(resources)) = entry.get("Resources")
+        && resources.iter().filter_map(Value::as_str).any(|resource| resource.chars().count() > RESOURCE_CHARACTERS)
+    {
+        let shown: Vec<&str> = resources.iter().filter_map(Value::as_str).collect();
+        let constraint = "Member must satisfy constraint: [Member must have length less than or equal to 2048, Member \
+                          must have length greater than or equal to 0]";
+        refuse(&format!("[{}]", shown.join(", ")), "resources", constraint);
+    }
     if let Some(trace) = wire::text(entry, "TraceHeader")? {
         length(trace, 500, |constraint| refuse(trace, "traceHeader", constraint));
+        if trace.contains(|c: char| c.is_control()) {
+            refuse(trace, "traceHeader", "Member must not contain control characters");
+        }
     }
     Ok(())
 }
@@ -140,6 +153,7 @@ struct Entry<'m> {
     detail: &'m str,
     bus: &'m str,
     resources: Vec<&'m str>,
+    trace: Option<Arc<str>>,
     /// Milliseconds since the epoch.
     time: Option<i64>,
 }
@@ -167,6 +181,7 @@ impl<'m> Entry<'m> {
             detail: wire::text(members, "Detail")?.unwrap_or_default(),
             bus: wire::text(members, "EventBusName")?.and_then(bus_of).unwrap_or(crate::catalog::DEFAULT_BUS),
             resources,
+            trace: wire::text(members, "TraceHeader")?.map(Into::into),
             time,
         })
     }
@@ -208,7 +223,11 @@ impl<'m> Entry<'m> {
             region,
         };
         let event = head.event(&self.resources, self.detail.trim().as_bytes());
-        match front.settle(self.bus, &id, event, deadline).await {
+        // A detail can be sound by itself and too deep for the event around it.
+        if Tree::parse(&event).is_err() {
+            return json!({ "ErrorCode": "MalformedDetail", "ErrorMessage": "Detail is malformed." });
+        }
+        match front.settle(self.bus, &id, event, self.trace.clone(), deadline).await {
             Ok(()) => json!({ "EventId": id }),
             Err(Unsettled::Busy) => {
                 json!({ "ErrorCode": "ThrottlingException", "ErrorMessage": Unsettled::Busy.to_string() })
@@ -229,6 +248,7 @@ impl Front {
         bus: &str,
         id: &str,
         event: Vec<u8>,
+        trace: Option<Arc<str>>,
         deadline: tokio::time::Instant,
     ) -> Result<(), Unsettled> {
         if !self.bus_exists(bus) {
@@ -249,7 +269,7 @@ impl Front {
             event_bytes: self.event_bytes + ENVELOPE_BYTES,
             identity: self.identity.clone(),
         });
-        self.inlet.settle(Arrival { info, id: id.into(), event }, deadline).await
+        self.inlet.settle(Arrival { info, id: id.into(), event, trace }, deadline).await
     }
 }
 

@@ -1,17 +1,17 @@
 //! Webhooks: what others post, checked against who they say they are, put onto a bus. 2xx only when it is kept.
 
-use super::server::{self, problem};
+use super::server::{self, later, problem};
 use super::{ENVELOPE_BYTES, Front};
 use crate::envelope::SourceInfo;
 use crate::event::{Kind, Tree};
 use crate::metrics::{Metrics, labels};
 use crate::source::inlet::Arrival;
 use crate::time;
-use crate::transform::wrap::{Framing, Record};
+use crate::transform::wrap::Framing;
 use crate::webhook::{Known, Proof, Refusal, Replays, Verifier};
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use axum::http::{HeaderMap, Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -55,18 +55,8 @@ impl Hook {
     }
 
     /// The event of a body.
-    fn event(&self, headers: &HeaderMap, body: &[u8], id: &str) -> Result<Vec<u8>, String> {
-        let headers: Vec<(String, Vec<u8>)> =
-            headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
-        let record = Record {
-            payload: body,
-            headers: &headers,
-            id,
-            time: &time::iso_seconds(time::wall_millis()),
-            account: &self.info.identity.account,
-            region: &self.info.identity.region,
-        };
-        let event = self.info.framing.event(&record).map_err(|error| error.to_string())?.into_owned();
+    fn event(&self, front: &Front, headers: &HeaderMap, body: &[u8], id: &str) -> Result<Vec<u8>, String> {
+        let event = front.event(&self.info.framing, &server::pairs(headers), body, id)?;
         let tree = Tree::parse(&event).map_err(|fault| format!("the body is not JSON: {fault}"))?;
         let whole = tree.root().kind() == Kind::Object && tree.root().get(b"source").is_some();
         drop(tree);
@@ -104,11 +94,11 @@ pub async fn post(State(front): State<Arc<Front>>, request: Request<Body>) -> Re
         Err(answer) => return *answer,
     };
     let id = uuid::Uuid::new_v4().to_string();
-    let event = match hook.event(&parts.headers, &body, &id) {
+    let event = match hook.event(&front, &parts.headers, &body, &id) {
         Ok(event) => event,
         Err(why) => return hook.refuse(StatusCode::BAD_REQUEST, "INVALID_EVENT", &why),
     };
-    let arrival = Arrival { info: Arc::clone(&hook.routed), id: id.as_str().into(), event };
+    let arrival = Arrival { info: Arc::clone(&hook.routed), id: id.as_str().into(), event, trace: None };
     match front.inlet.settle(arrival, tokio::time::Instant::now() + front.settle_timeout).await {
         Ok(()) => {
             claim.keep();
@@ -116,13 +106,6 @@ pub async fn post(State(front): State<Arc<Front>>, request: Request<Body>) -> Re
         }
         Err(why) => later(&why.to_string()),
     }
-}
-
-/// The sender is to try again.
-fn later(why: &str) -> Response<Body> {
-    let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, why);
-    answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
-    answer
 }
 
 /// A proof while its event is under way. Dropped unkept, as when the sender hangs up, it can be used again.

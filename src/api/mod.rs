@@ -14,7 +14,7 @@ mod stats;
 mod tap;
 mod wire;
 
-pub use admin::{Admin, ROUTES, router as admin_router};
+pub use admin::{Admin, router as admin_router, routes};
 pub use events::ENVELOPE_BYTES;
 pub use hooks::Hook;
 pub use rules::{RuleState, RuleView};
@@ -24,6 +24,8 @@ use crate::control::View;
 use crate::metrics::Metrics;
 use crate::plan::Identity;
 use crate::source::inlet::Inlet;
+use crate::time;
+use crate::transform::wrap::{Framing, Record};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
@@ -32,6 +34,7 @@ use axum::http::{HeaderMap, Request, Response, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::routing::post;
 use ring::hmac;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +92,25 @@ pub struct Front {
 impl Front {
     fn bus_exists(&self, bus: &str) -> bool {
         self.view.load().catalog.has_bus(bus)
+    }
+
+    /// The event of a body; the result is not validated.
+    fn event(
+        &self,
+        framing: &Framing,
+        headers: &[(String, Vec<u8>)],
+        body: &[u8],
+        id: &str,
+    ) -> Result<Vec<u8>, String> {
+        let record = Record {
+            payload: body,
+            headers,
+            id,
+            time: &time::iso_seconds(time::wall_millis()),
+            account: &self.identity.account,
+            region: &self.identity.region,
+        };
+        framing.event(&record).map(Cow::into_owned).map_err(|error| error.to_string())
     }
 }
 

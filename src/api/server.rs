@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{Request, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -59,7 +59,9 @@ pub async fn serve(listener: TcpListener, router: Router, connections: usize, mu
             drop(permit);
         });
     }
-    // Requests under way get their answers.
+    // Whoever comes now is turned away at once, not kept waiting for an answer that never comes.
+    drop(listener);
+    // Requests under way get theirs.
     drop(room.acquire_many(u32::try_from(connections).unwrap_or(u32::MAX)).await);
 }
 
@@ -111,6 +113,18 @@ pub async fn body(body: Body, limit: usize) -> Result<Bytes, Response<Body>> {
 /// An answer that says what is wrong: `{"error": TEXT}`.
 pub fn problem(status: StatusCode, text: &str) -> Response<Body> {
     (status, axum::Json(serde_json::json!({ "error": text }))).into_response()
+}
+
+/// An answer that asks to be tried again in a second.
+pub fn later(why: &str) -> Response<Body> {
+    let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, why);
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}
+
+/// Headers as a record has them.
+pub fn pairs(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect()
 }
 
 /// Whether a request to a listener on loopback names this machine: a page in somebody's browser that found out our

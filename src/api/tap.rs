@@ -62,12 +62,22 @@ struct View {
 
 impl View {
     fn new(admin: &Admin, wanted: Wanted) -> Result<Self, String> {
-        let name = wanted.stage.as_deref().unwrap_or("ingress");
+        let usual = if wanted.rule.is_some() { "matched" } else { "ingress" };
+        let name = wanted.stage.as_deref().unwrap_or(usual);
         let stages = Stage::ALL.map(|(name, _)| name).join(", ");
         let stage = Stage::ALL.iter().find(|(known, _)| *known == name).map(|(_, stage)| *stage);
         let stage = stage.ok_or_else(|| format!("`{name}` is no stage; there are {stages}"))?;
         if let Some(bus) = wanted.bus.as_deref().filter(|bus| !admin.view.load().catalog.has_bus(bus)) {
             return Err(format!("bus {bus} does not exist"));
+        }
+        if let Some(rule) = &wanted.rule {
+            if matches!(stage, Stage::Ingress | Stage::Unmatched) {
+                return Err(format!("at stage {name} no rule has matched; leave out `rule`, or watch `matched`"));
+            }
+            let on = |bus: &str| wanted.bus.as_ref().is_none_or(|wanted| wanted == bus);
+            if !admin.view.load().catalog.rules().any(|known| known.name == *rule && on(&known.bus)) {
+                return Err(format!("rule {rule} does not exist"));
+            }
         }
         let pattern = wanted.pattern.map(|text| pattern::parse(text.as_bytes(), &pattern::Limits::default()));
         let pattern = pattern.transpose().map_err(|error| format!("the pattern is not valid: {}", error.message))?;

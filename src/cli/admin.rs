@@ -26,7 +26,7 @@ pub struct Session {
 
 impl Remote {
     /// A session; connects at the first request.
-    pub fn session(self) -> Result<Session, Failed> {
+    pub fn session(&self) -> Result<Session, Failed> {
         let failed = |error: &dyn std::fmt::Display| Failed::new(Exit::Io, format!("cannot start a client: {error}"));
         let tls = crate::tls::client_config(&crate::catalog::Tls::default()).map_err(|error| failed(&error))?;
         let client = Client::builder()
@@ -38,7 +38,7 @@ impl Remote {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed(&error))?;
         let base = self.admin_url.trim_end_matches('/').to_owned();
-        Ok(Session { client, runtime, base, token: self.token })
+        Ok(Session { client, runtime, base, token: self.token.clone() })
     }
 }
 

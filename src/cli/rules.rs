@@ -12,72 +12,44 @@ use std::io::Write;
 #[derive(clap::Subcommand)]
 pub enum Rules {
     /// List rules
-    Ls {
-        /// Only of this bus
-        #[arg(long)]
-        bus: Option<String>,
-        /// How to print them
-        #[arg(short, long, default_value = "text")]
-        output: Form,
-        #[command(flatten)]
-        remote: Remote,
-    },
+    Ls(Listed),
     /// Show one rule whole
-    Show {
-        #[command(flatten)]
-        rule: Name,
-        #[command(flatten)]
-        remote: Remote,
-    },
+    Show(One),
     /// Count what rules matched
-    Stats {
-        /// Only of this bus
-        #[arg(long)]
-        bus: Option<String>,
-        /// How to print them
-        #[arg(short, long, default_value = "text")]
-        output: Form,
-        #[command(flatten)]
-        remote: Remote,
-    },
+    Stats(Listed),
     /// Make a rule match and deliver, until the process ends
-    Enable {
-        #[command(flatten)]
-        rule: Name,
-        #[command(flatten)]
-        remote: Remote,
-    },
+    Enable(One),
     /// Make a rule rest, until the process ends
-    Disable {
-        #[command(flatten)]
-        rule: Name,
-        #[command(flatten)]
-        remote: Remote,
-    },
+    Disable(One),
     /// Make a rule match and count without delivering, until the process ends
-    Shadow {
-        #[command(flatten)]
-        rule: Name,
-        #[command(flatten)]
-        remote: Remote,
-    },
+    Shadow(One),
     /// Give a rule the state of its file again
-    Reset {
-        #[command(flatten)]
-        rule: Name,
-        #[command(flatten)]
-        remote: Remote,
-    },
+    Reset(One),
+}
+
+/// Rules, and how to print them.
+#[derive(clap::Args)]
+pub struct Listed {
+    /// Only of this bus
+    #[arg(long)]
+    bus: Option<String>,
+    /// How to print them
+    #[arg(short, long, default_value = "text")]
+    output: Form,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 /// A rule.
 #[derive(clap::Args)]
-pub struct Name {
+pub struct One {
     /// Its name
     name: String,
     /// Its bus; needed where several buses have such a rule
     #[arg(long)]
     bus: Option<String>,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 /// How results are printed.
@@ -97,13 +69,13 @@ struct Listing {
 impl Rules {
     pub fn run(self) -> Result<(), Failed> {
         match self {
-            Rules::Ls { bus, output, remote } => ls(&list(&remote.session()?, bus)?, output),
-            Rules::Show { rule, remote } => show(&rule.find(&remote.session()?)?),
-            Rules::Stats { bus, output, remote } => stats(&remote.session()?, bus, output),
-            Rules::Enable { rule, remote } => rule.set(remote, Some(RuleState::Enabled)),
-            Rules::Disable { rule, remote } => rule.set(remote, Some(RuleState::Disabled)),
-            Rules::Shadow { rule, remote } => rule.set(remote, Some(RuleState::Shadow)),
-            Rules::Reset { rule, remote } => rule.set(remote, None),
+            Rules::Ls(Listed { bus, output, remote }) => ls(&list(&remote.session()?, bus)?, output),
+            Rules::Show(one) => show(&one.find(&one.remote.session()?)?),
+            Rules::Stats(Listed { bus, output, remote }) => stats(&remote.session()?, bus, output),
+            Rules::Enable(one) => one.set(Some(RuleState::Enabled)),
+            Rules::Disable(one) => one.set(Some(RuleState::Disabled)),
+            Rules::Shadow(one) => one.set(Some(RuleState::Shadow)),
+            Rules::Reset(one) => one.set(None),
         }
     }
 }
@@ -113,7 +85,7 @@ fn list(session: &Session, bus: Option<String>) -> Result<Vec<RuleView>, Failed>
     Ok(session.get::<Listing>("/api/v1/rules", &query)?.rules)
 }
 
-impl Name {
+impl One {
     fn find(&self, session: &Session) -> Result<RuleView, Failed> {
         let mut found = list(session, self.bus.clone())?;
         found.retain(|rule| rule.name == self.name);
@@ -131,8 +103,8 @@ impl Name {
         }
     }
 
-    fn set(&self, remote: Remote, state: Option<RuleState>) -> Result<(), Failed> {
-        let session = remote.session()?;
+    fn set(&self, state: Option<RuleState>) -> Result<(), Failed> {
+        let session = self.remote.session()?;
         let rule = self.find(&session)?;
         let path = format!("/api/v1/rules/{}/{}/state", segment(&rule.bus), segment(&rule.name));
         session.put::<serde_json::Value>(&path, serde_json::json!({ "state": state }).to_string())?;

@@ -13,9 +13,9 @@ use std::time::Duration;
 pub struct Tap {
     /// The bus; all when absent
     bus: Option<String>,
-    /// Where to look: ingress, matched, unmatched, delivered or dead
-    #[arg(long, default_value = "ingress")]
-    stage: String,
+    /// Where to look: ingress, matched, unmatched, delivered or dead [default: ingress; with --rule: matched]
+    #[arg(long)]
+    stage: Option<String>,
     /// Only events that this pattern matches
     #[arg(long)]
     pattern: Option<String>,
@@ -40,9 +40,11 @@ pub struct Tap {
 
 impl Tap {
     pub fn run(self) -> Result<(), Failed> {
-        let mut query = vec![("stage", self.stage), ("rate", self.rate)];
+        let mut query = vec![("rate", self.rate)];
         let limit = self.limit.map(|limit| limit.to_string());
-        for (name, value) in [("bus", self.bus), ("pattern", self.pattern), ("rule", self.rule), ("limit", limit)] {
+        for (name, value) in
+            [("bus", self.bus), ("stage", self.stage), ("pattern", self.pattern), ("rule", self.rule), ("limit", limit)]
+        {
             query.extend(value.map(|value| (name, value)));
         }
         let session = self.remote.session()?;

@@ -4,7 +4,7 @@
 //! every other answer goes to the dead-letter queue at once. Source: EventBridge user guide, "API destinations".
 
 use super::retry::Failure;
-use super::{Delivery, dead_letter};
+use super::{Delivery, TRACE_HEADER, dead_letter};
 use crate::catalog::{HttpAuth, HttpMethod, HttpTarget, Tls};
 use crate::egress::Egress;
 use crate::{nats, time, tls, webhook};
@@ -175,6 +175,9 @@ impl Endpoint {
             .header("sluice-bus", printable(&delivery.bus));
         if let Some(rule) = &delivery.rule {
             request = request.header("sluice-rule", printable(&rule.name));
+        }
+        if let Some(trace) = &delivery.trace {
+            request = request.header(TRACE_HEADER, printable(trace));
         }
         if let Some(key) = &self.key {
             request = request.header("webhook-signature", webhook::sign(key, &id, seconds, &delivery.payload));

@@ -3,7 +3,7 @@
 //! Batching adapts by itself: `linger.ms` is half a millisecond, and while requests are under way records gather.
 
 use super::retry::Failure;
-use super::{Delivery, dead_letter};
+use super::{Delivery, TRACE_HEADER, dead_letter};
 use crate::catalog::KafkaTarget;
 use crate::kafka::{Remarks, client_config};
 use crate::time;
@@ -226,6 +226,9 @@ fn headers(delivery: &Delivery) -> OwnedHeaders {
         .insert(Header { key: "sluice-bus", value: Some(delivery.bus.as_ref()) });
     if let Some(rule) = &delivery.rule {
         headers = headers.insert(Header { key: "sluice-rule", value: Some(rule.name.as_ref()) });
+    }
+    if let Some(trace) = &delivery.trace {
+        headers = headers.insert(Header { key: TRACE_HEADER, value: Some(trace.as_ref()) });
     }
     if let Some(letter) = &delivery.letter {
         for (key, value) in dead_letter::attributes(delivery, letter) {

@@ -59,6 +59,9 @@ impl Payload {
     }
 }
 
+/// The header that ties a delivery to the call that brought its event.
+pub const TRACE_HEADER: &str = "X-Amzn-Trace-Id";
+
 /// The rule that a delivery is for.
 #[derive(Clone)]
 pub struct RuleName {
@@ -84,6 +87,8 @@ pub struct Delivery {
     pub key: Option<Payload>,
     /// The bus whose rule matched.
     pub bus: Arc<str>,
+    /// Goes along as [`TRACE_HEADER`] where a target has headers.
+    pub trace: Option<Arc<str>>,
     /// The rule; `None` for a record that is no event.
     pub rule: Option<RuleName>,
     /// The source's name.

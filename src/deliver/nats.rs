@@ -4,7 +4,7 @@
 //! seen. Core NATS settles when the server has read the message: best effort.
 
 use super::retry::Failure;
-use super::{Delivery, dead_letter};
+use super::{Delivery, TRACE_HEADER, dead_letter};
 use crate::catalog::{NatsClient, NatsTarget};
 use crate::nats;
 use crate::transform::Subject;
@@ -241,6 +241,9 @@ fn headers(delivery: &Delivery) -> HeaderMap {
     headers.insert("sluice-bus", delivery.bus.as_ref());
     if let Some(rule) = &delivery.rule {
         headers.insert("sluice-rule", rule.name.as_ref());
+    }
+    if let Some(trace) = &delivery.trace {
+        headers.insert(TRACE_HEADER, trace.replace(|c: char| c.is_control(), " "));
     }
     if let Some(letter) = &delivery.letter {
         for (name, value) in dead_letter::attributes(delivery, letter) {

@@ -7,8 +7,9 @@ use super::scan::Scan;
 use super::{number, text};
 use std::fmt;
 
-/// Deepest nesting of arrays and objects that is read; the service accepts as much.
-pub const MAX_DEPTH: usize = 1000;
+/// Deepest nesting of arrays and objects that is read: the 1,000 levels that the service takes of `detail`, and the
+/// event around it.
+pub const MAX_DEPTH: usize = 1001;
 
 /// Why a text is not an event, and the byte offset where that shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl fmt::Display for Fault {
             FaultKind::Unexpected => "unexpected character",
             FaultKind::Truncated => "the text ends too early",
             FaultKind::Trailing => "text after the closing brace",
-            FaultKind::TooDeep => "nested deeper than 1000 levels",
+            FaultKind::TooDeep => "nested deeper than 1001 levels",
             FaultKind::TooLarge => "larger than 4 GiB",
         };
         write!(f, "{what} at byte {}", self.at)

@@ -95,6 +95,7 @@ impl<'a> Gather<'a> {
             payload,
             key,
             headers: reading.headers,
+            trace: None,
             run,
             offset: reading.offset,
             time_millis: reading.time_millis,

@@ -29,6 +29,8 @@ pub struct Arrival {
     pub id: Arc<str>,
     /// The event.
     pub event: Vec<u8>,
+    /// Passed on with its deliveries as `X-Amzn-Trace-Id`.
+    pub trace: Option<Arc<str>>,
 }
 
 /// Why an event was not settled in time.
@@ -167,6 +169,7 @@ impl Shared {
             payload: 0..bytes,
             key: None,
             headers: Vec::new(),
+            trace: arrival.trace,
             run: 0,
             offset: 0,
             time_millis: time::wall_millis(),

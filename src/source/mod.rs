@@ -74,6 +74,10 @@ impl Source {
     /// # Errors
     /// The system has no thread to give.
     pub fn spawn(self, setup: Setup, feed: Feed) -> std::io::Result<JoinHandle<()>> {
+        // Said before the thread runs: nobody may take a source that has not begun for one that is ready.
+        if !matches!(self, Self::Lines(_)) {
+            feed.metrics.health.set(&setup.info.name, Some("not reading yet".into()));
+        }
         let name = format!("sluice-in-{}", setup.info.name);
         std::thread::Builder::new().name(name).spawn(move || match self {
             Source::Kafka(kafka) => kafka.run(&setup, &feed),

@@ -1,6 +1,6 @@
 //! The clients that people have: boto3, the AWS SDK for JavaScript and the aws command, against a running process.
 
-use crate::kafka::free_port;
+use crate::ports::free_port;
 use crate::process::Sluice;
 use serde_json::Value;
 use std::collections::BTreeSet;

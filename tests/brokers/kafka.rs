@@ -1,6 +1,7 @@
 //! A broker of our own, and plain clients for judging what Sluice did.
 
 use crate::certificates::Authority;
+use crate::ports::free_port;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -48,18 +49,6 @@ fn script() -> Command {
     let mut command = Command::new("bash");
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka"));
     command
-}
-
-/// A port that nobody listens on now.
-pub fn free_port() -> u16 {
-    // Below 50,000, so that the controller's port, 10,000 above, is one too.
-    loop {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        if port < 50_000 {
-            return port;
-        }
-    }
 }
 
 impl Kafka {

@@ -16,6 +16,8 @@ mod judge;
 mod kafka;
 mod model;
 mod nats;
+#[path = "../shared/ports.rs"]
+mod ports;
 mod process;
 mod quickstart;
 #[path = "../sidecar/receiver.rs"]

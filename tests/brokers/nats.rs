@@ -1,6 +1,7 @@
 //! A NATS server of our own, and a plain client for judging what Sluice did.
 
-use crate::kafka::{Record, free_port};
+use crate::kafka::Record;
+use crate::ports::free_port;
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::{self, stream};

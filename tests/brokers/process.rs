@@ -23,7 +23,7 @@ impl Sluice {
     /// Writes a configuration. `{admin}` in it becomes a free address.
     pub fn new(config: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
-        let admin = format!("127.0.0.1:{}", crate::kafka::free_port());
+        let admin = format!("127.0.0.1:{}", crate::ports::free_port());
         let sluice = Self { folder, admin };
         sluice.write("sluice.yaml", config);
         sluice

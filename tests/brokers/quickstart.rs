@@ -71,7 +71,7 @@ pub fn aws() {
 /// Zendesk tickets to two teams' topics, a PagerDuty incident to a runbook function: the example configurations.
 pub fn partners(kafka: &Kafka) {
     let runbook = Receiver::start(|_, _| Act::ok());
-    let listen = format!("127.0.0.1:{}", crate::kafka::free_port());
+    let listen = format!("127.0.0.1:{}", crate::ports::free_port());
     let environment = [
         ("KAFKA_BROKERS", kafka.servers.as_str()),
         ("LISTEN", listen.as_str()),

@@ -1,8 +1,9 @@
 //! TLS, passwords and credentials on real brokers, with certificates made for the test; and what is refused.
 
 use crate::certificates::{Authority, Files};
-use crate::kafka::{Kafka, free_port};
+use crate::kafka::Kafka;
 use crate::nats::{Nats, end, serve};
+use crate::ports::free_port;
 use crate::process::Sluice;
 use async_nats::jetstream::stream::Config as Stream;
 use base64::Engine;
@@ -190,7 +191,7 @@ pub fn nats() {
         78,
         "cannot use the credentials",
     );
-    server.refuses("auth: { nkey: SUANOTASEED }", 78, "");
+    server.refuses("auth: { nkey: SUANOTASEED }", 78, "nkey");
 }
 
 /// Who signs whom in a NATS system with JSON web tokens.

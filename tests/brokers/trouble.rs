@@ -1,6 +1,7 @@
 //! Bad input and bad days: each a clear message, nothing lost.
 
-use crate::kafka::{Kafka, free_port};
+use crate::kafka::Kafka;
+use crate::ports::free_port;
 use crate::process::Sluice;
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -27,8 +27,12 @@ impl Running {
         Self { place, admin, child }
     }
 
+    /// Sends an event; the largest number stands for a line that is none.
     fn send(&mut self, n: u64) {
         let stdin = self.child.0.stdin.as_mut().expect("a pipe");
+        if n == u64::MAX {
+            return writeln!(stdin, "no event").expect("a line");
+        }
         writeln!(stdin, "{{\"source\":\"s\",\"detail\":{{\"n\":{n},\"odd\":{}}}}}", n % 2 == 1).expect("a line");
     }
 
@@ -58,7 +62,7 @@ fn the_document_names_every_route() {
     }
     said.sort();
     let mut routes: Vec<(String, String)> =
-        sluice::api::ROUTES.iter().map(|(path, method)| ((*path).to_owned(), (*method).to_owned())).collect();
+        sluice::api::routes().iter().map(|(path, method, _)| ((*path).to_owned(), (*method).to_owned())).collect();
     routes.sort();
     assert_eq!(said, routes);
     let running = Running::start();
@@ -123,9 +127,11 @@ fn rules_are_listed_shown_counted_and_switched() {
 fn tap_shows_each_stage_through_a_pattern() {
     let mut running = Running::start();
     let url = format!("http://{}", running.admin);
-    let rows: [(&[&str], u64, &str); 4] = [
+    let rows: [(&[&str], u64, &str); 6] = [
         (&["a/b", "--limit", "1"], 3, "{\"source\":\"s\",\"detail\":{\"n\":3,\"odd\":true}}"),
+        (&["--rule", "big", "--limit", "1"], 7, "\"n\":7"),
         (&["--stage", "matched", "--rule", "big", "--limit", "1"], 7, "\"n\":7"),
+        (&["--stage", "dead", "--long", "--limit", "1"], u64::MAX, "\"error\":\"INVALID_EVENT: "),
         (&["--stage", "unmatched", "--pattern", "{\"detail\":{\"n\":[4]}}", "--limit", "1"], 4, "\"n\":4"),
         (&["--stage", "delivered", "--long", "--limit", "1"], 9, "\"target\":\"log\""),
     ];
@@ -151,12 +157,48 @@ fn tap_shows_each_stage_through_a_pattern() {
         assert!(seen.contains(part), "{arguments:?}: {seen}");
         assert_eq!(tap.0.wait().expect("a status").code(), Some(0), "{arguments:?}: ends at its limit");
     }
-    for (query, part) in
-        [("stage=x", "no stage"), ("bus=x", "does not exist"), ("pattern=%7B", "not valid"), ("rate=x", "rate")]
-    {
+    let refused = [
+        ("stage=x", "no stage"),
+        ("bus=x", "bus x does not exist"),
+        ("rule=x", "rule x does not exist"),
+        ("bus=default&rule=big", "rule big does not exist"),
+        ("stage=ingress&rule=big", "no rule has matched"),
+        ("pattern=%7B", "not valid"),
+        ("rate=x", "rate"),
+    ];
+    for (query, part) in refused {
         let (status, body) = get(&running.admin, &format!("/api/v1/tap?{query}")).expect("an answer");
         assert!(status.contains("400") && body.contains(part), "{query}: {status} {body}");
     }
+}
+
+/// Whoever reads slowly sees less and is told how much less; the stream goes on.
+#[test]
+fn tap_counts_what_it_does_not_show() {
+    let mut running = Running::start();
+    let mut stream = std::net::TcpStream::connect(&running.admin).expect("a connection");
+    write!(stream, "GET /api/v1/tap?rate=1/s HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a request");
+    let (skipped_out, skipped) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let lines = BufReader::new(stream).lines().map(|line| line.expect("a line"));
+        let seen = lines.filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+        let counted = seen.map(|seen| seen["skipped"].as_u64().expect("a count"));
+        skipped_out.send(counted.take(3).collect::<Vec<_>>()).expect("a listener");
+    });
+    // Those shown say how many were not since the one before.
+    let mut sent = 0;
+    let mut counts = Vec::new();
+    until("three are shown", || {
+        (0..100).for_each(|_| running.send(6));
+        sent += 100;
+        skipped.recv_timeout(std::time::Duration::from_millis(20)).is_ok_and(|seen| {
+            counts = seen;
+            true
+        })
+    });
+    reader.join().expect("a reader");
+    assert!(counts[1] > 0 && counts[2] > 0 && counts.iter().sum::<u64>() < sent, "{counts:?} of {sent}");
+    until("all are routed", || running.lines() as u64 == sent);
 }
 
 #[test]

@@ -102,18 +102,34 @@ pub fn serve(authority: &Authority, mutual: bool) -> Https {
     let key = PrivateKeyDer::try_from(authority.key.serialize_der()).expect("a key");
     let mut config = builder.with_single_cert(vec![cert], key).expect("a server");
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    answer("https", move |stream| {
+        let acceptor = acceptor.clone();
+        async move { acceptor.accept(stream).await.ok() }
+    })
+}
+
+/// Serves HTTP/1.1 and HTTP/2 without TLS.
+pub fn serve_plain() -> Https {
+    answer("http", |stream| async { Some(stream) })
+}
+
+fn answer<S, F>(scheme: &str, open: impl Fn(tokio::net::TcpStream) -> F + Send + 'static) -> Https
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = Option<S>> + Send + 'static,
+{
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
-    let url = format!("https://{}/hook", listener.local_addr().expect("an address"));
+    let url = format!("{scheme}://{}/hook", listener.local_addr().expect("an address"));
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
     let noted = Arc::clone(&seen);
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     runtime.spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, noted) = (acceptor.clone(), Arc::clone(&noted));
+            let (opened, noted) = (open(stream), Arc::clone(&noted));
             tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let Some(stream) = opened.await else { return };
                 let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
                     noted.lock().expect("a lock").push(format!("{:?}", request.version()));
                     async { Ok::<_, std::convert::Infallible>(hyper::Response::new(String::new())) }

@@ -191,6 +191,24 @@ fn loops_and_chained_queues_are_refused() {
     assert!(problems(&[("c.yaml", text)]).to_string().contains("takes dead letters and has a `dead_letter` itself"));
     let text = "targets: { a: { stdout: {}, dead_letter: b }, b: { bus: default } }\n";
     assert!(problems(&[("c.yaml", text)]).to_string().contains("is a bus and cannot take dead letters"));
+    let nats = |more: &str| {
+        let text = format!(
+            "targets: {{ a: {{ stdout: {{}}, dead_letter: b }}, b: {{ nats: {{ servers: nats://n, {more} }} }} }}\n\
+            sources: {{ s: {{ stdin: {{}}, dead_letter: b }} }}\n"
+        );
+        problems(&[("c.yaml", &text)])
+    };
+    for (more, part) in [
+        ("subject: dead, jetstream: false", "is core NATS, which keeps nothing, and cannot take dead letters"),
+        (
+            "subject: \"dead.{$.source}\", jetstream: true",
+            "has a subject with values of the event and cannot take dead letters",
+        ),
+    ] {
+        let found = nats(more);
+        assert_eq!(found.0.len(), 2, "{found}");
+        assert!(found.0.iter().all(|problem| problem.to_string().contains(part)), "{found}");
+    }
 }
 
 #[test]

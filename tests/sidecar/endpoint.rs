@@ -7,15 +7,15 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 /// A running process with an endpoint.
-struct Endpoint {
-    place: Place,
-    listen: String,
-    child: Guard,
+pub struct Endpoint {
+    pub place: Place,
+    pub listen: String,
+    pub child: Guard,
 }
 
 impl Endpoint {
     /// `more` follows the addresses within `server`; `rest` is the remaining configuration.
-    fn start(more: &str, rest: &str) -> Self {
+    pub fn start(more: &str, rest: &str) -> Self {
         let listen = free_address();
         let config =
             format!("data_dir: data\nserver: {{ listen: \"{listen}\", admin: \"off\"{more} }}\nworkers: 2\n{rest}");
@@ -25,7 +25,7 @@ impl Endpoint {
         Self { place, listen, child }
     }
 
-    fn call(&self, action: &str, body: &Value) -> (u16, Value) {
+    pub fn call(&self, action: &str, body: &Value) -> (u16, Value) {
         self.raw(action, body.to_string().as_bytes())
     }
 
@@ -58,13 +58,13 @@ impl Endpoint {
     }
 
     /// What a log group holds.
-    fn lines(&self, group: &str) -> Vec<Value> {
+    pub fn lines(&self, group: &str) -> Vec<Value> {
         let files = std::fs::read_dir(self.place.path().join("data/logs").join(group)).into_iter().flatten().flatten();
         let texts: Vec<String> = files.map(|file| std::fs::read_to_string(file.path()).expect("text")).collect();
         texts.iter().flat_map(|text| text.lines()).map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
-    fn stop(mut self) {
+    pub fn stop(mut self) {
         self.child.signal("-TERM");
         let status = self.child.0.wait().expect("a status");
         assert_eq!(status.code(), Some(0), "a clean drain");
@@ -188,6 +188,13 @@ fn whole_requests_are_refused_in_the_service_s_words() {
             ),
             (put(json!({ "EventBusName": "a b" })), "ValidationException", constraint),
             (put(json!({ "EventBusName": "aws.partner/acme/x" })), "ValidationException", "eventBusName"),
+            (put(json!({ "TraceHeader": "a\r\nb" })), "ValidationException", "must not contain control characters"),
+            (
+                put(json!({ "Resources": ["r", "x".repeat(2049)] })),
+                "ValidationException",
+                "x]' at 'entries.1.member.resources' failed to satisfy constraint: Member must satisfy constraint: [Member \
+                 must have length less than or equal to 2048, Member must have length greater than or equal to 0]",
+            ),
             (put(json!({ "TraceHeader": "" })), "ValidationException", "'entries.1.member.traceHeader'"),
             (put(json!({ "Source": 5 })), "SerializationException", "Source"),
         ],

@@ -243,7 +243,7 @@ fn certificates_are_checked_and_shown() {
         (format!(", tls: {{ ca: \"{}\" }}", files.ca), false, None),
         (format!(", tls: {{ ca: \"{}\", cert: \"{}\", key: \"{}\" }}", files.ca, files.cert, files.key), true, None),
         (format!(", tls: {{ ca: \"{}\" }}", strange.ca), false, Some("certificate")),
-        (format!(", tls: {{ ca: \"{}\" }}", files.ca), true, Some("")),
+        (format!(", tls: {{ ca: \"{}\" }}", files.ca), true, Some("connection error")),
     ];
     for (more, mutual, refused) in rows {
         let server = crate::certificates::serve(&tls, mutual);
@@ -261,6 +261,14 @@ fn certificates_are_checked_and_shown() {
                 assert!(found[0]["ERROR_MESSAGE"].as_str().is_some_and(|text| text.contains(part)), "{found:?}");
             }
         }
+    }
+    // HTTP/2 without TLS, where it is asked for.
+    for (more, version) in [("", "HTTP/1.1"), (", http2: true", "HTTP/2.0")] {
+        let server = crate::certificates::serve_plain();
+        let mut posting = Posting::start(&server.url, more, QUICK);
+        posting.send(1..3);
+        assert!(letters(&posting.end()).is_empty());
+        assert_eq!(server.versions(), [version, version]);
     }
     // Plain http where TLS is spoken, and the other way round.
     let server = crate::certificates::serve(&tls, false);

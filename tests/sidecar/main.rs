@@ -10,6 +10,9 @@ mod command;
 mod config;
 mod endpoint;
 mod http_out;
+mod inlet;
+#[path = "../shared/ports.rs"]
+mod ports;
 mod process;
 mod receiver;
 mod retry;

@@ -121,6 +121,5 @@ pub fn exchange(address: &str, request: &str, headers: &[(&str, &str)], body: &[
 }
 
 pub fn free_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").to_string()
+    format!("127.0.0.1:{}", crate::ports::free_port())
 }

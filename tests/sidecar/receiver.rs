@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ impl Act {
 pub struct Receiver {
     pub url: String,
     seen: Arc<Mutex<Vec<Request>>>,
+    opened: Arc<AtomicUsize>,
 }
 
 impl Receiver {
@@ -64,15 +66,22 @@ impl Receiver {
     pub fn on(listener: TcpListener, act: impl Fn(&Request, usize) -> Act + Send + Sync + 'static) -> Self {
         let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
         let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
-        let (all, act) = (Arc::clone(&seen), Arc::new(act));
+        let (all, act, opened) = (Arc::clone(&seen), Arc::new(act), Arc::<AtomicUsize>::default());
+        let count = Arc::clone(&opened);
         std::thread::spawn(move || {
             for (number, stream) in listener.incoming().enumerate() {
                 let (all, act) = (Arc::clone(&all), Arc::clone(&act));
                 let Ok(stream) = stream else { return };
+                count.fetch_add(1, Ordering::SeqCst);
                 std::thread::spawn(move || drop(serve(stream, number, &all, &*act)));
             }
         });
-        Self { url, seen }
+        Self { url, seen, opened }
+    }
+
+    /// How many connections there were.
+    pub fn connections(&self) -> usize {
+        self.opened.load(Ordering::SeqCst)
     }
 
     pub fn requests(&self) -> Vec<Request> {

@@ -1,9 +1,9 @@
 """Writes tests/sidecar/webhooks.jsonl: signed webhooks, signed and judged by the providers' own libraries.
 
-    python3 -m venv /tmp/vectors
-    /tmp/vectors/bin/pip install -q standardwebhooks==1.1.0 stripe==16.1.0 slack_sdk==3.47.0 requests==2.34.2
-    npm install --silent --prefix /tmp/vectors @octokit/webhooks-methods@6.0.0
-    /tmp/vectors/bin/python tests/sidecar/webhooks.py > tests/sidecar/webhooks.jsonl
+    python3 -m venv .brokers/vectors
+    .brokers/vectors/bin/pip install -q standardwebhooks==1.1.0 stripe==16.1.0 slack_sdk==3.47.0 requests==2.34.2
+    npm install --silent --prefix .brokers/vectors @octokit/webhooks-methods@6.0.0
+    .brokers/vectors/bin/python tests/sidecar/webhooks.py > tests/sidecar/webhooks.jsonl
 
 The same versions give the same bytes. One row a line:
 

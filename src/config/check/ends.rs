@@ -126,13 +126,20 @@ impl Check<'_> {
         })
     }
 
-    /// Says so when a target that is to take dead letters keeps nothing.
+    /// Says so when a target that is to take dead letters cannot.
     fn keeps(&mut self, document: &Document, path: &[&str], files: &[File], queue: &str) {
-        let core = |target: &ends::Target| target.nats.as_ref().is_some_and(|nats| !nats.jetstream);
-        if files.iter().any(|(_, file)| file.targets.get(queue).is_some_and(core)) {
-            let message = format!("target `{queue}` is core NATS, which keeps nothing, and cannot take dead letters");
-            self.report(document, path, Problem::plain("E0204", message).help("set `jetstream: true` there"));
-        }
+        let target = files.iter().find_map(|(_, file)| file.targets.get(queue));
+        let Some(nats) = target.and_then(|target| target.nats.as_ref()) else { return };
+        let (why, help) = if !nats.jetstream {
+            ("is core NATS, which keeps nothing,", "set `jetstream: true` there")
+        } else if nats.subject.contains('{') {
+            // A record that is no event has no values to fill it with.
+            ("has a subject with values of the event", "write a subject without `{...}` there, or name another target")
+        } else {
+            return;
+        };
+        let message = format!("target `{queue}` {why} and cannot take dead letters");
+        self.report(document, path, Problem::plain("E0204", message).help(help));
     }
 
     fn kafka_target(&mut self, document: &Document, name: &str, kafka: &ends::KafkaTarget) -> Option<TargetKind> {
