@@ -25,6 +25,7 @@ mod quickstart;
 mod receiver;
 mod scale;
 mod secure;
+mod sizes;
 mod stream;
 mod trouble;
 
@@ -73,6 +74,9 @@ const SCENARIOS: &[Scenario] = &[
     ("real_clients_of_the_endpoint", On::Nothing(clients::all)),
     ("scale_out_on_twelve_partitions", On::Kafka(scale::partitions)),
     ("scale_out_on_one_jetstream_consumer", On::Nats(scale::consumer)),
+    ("size_of_a_sidecar", On::Kafka(sizes::sidecar)),
+    ("size_of_a_processor", On::Kafka(sizes::processor)),
+    ("throughput_of_matching_adds_up", On::Both(scale::matching)),
     ("nats_server_restarts", On::Nats(jetstream::server_restarts)),
 ];
 

@@ -43,7 +43,9 @@ impl Sluice {
 
     pub fn start(&self, arguments: &[&str]) -> Running {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path().join("log")).expect("a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_sluice"))
+        // Another build than the tests' own, where figures are wanted.
+        let program = std::env::var("SLUICE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sluice").to_owned());
+        let child = Command::new(program)
             .args(["run", "-c", "sluice.yaml"])
             .args(arguments)
             .current_dir(self.path())
