@@ -42,6 +42,8 @@ pub enum Exit {
     Good,
     /// 1: a check said no.
     No,
+    /// 2: wrong usage; what grep calls trouble.
+    Usage,
     /// 69: a broker cannot be reached.
     Unreachable,
     /// 70: a bug of ours.
@@ -60,6 +62,7 @@ impl Exit {
         match self {
             Self::Good => 0,
             Self::No => 1,
+            Self::Usage => 2,
             Self::Unreachable => 69,
             Self::Bug => 70,
             Self::Io => 74,

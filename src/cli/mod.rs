@@ -6,14 +6,17 @@ mod config;
 pub mod corpus;
 mod demo;
 mod destination;
+mod grep;
 mod health;
 mod logs;
 mod orders;
+mod patterns;
 mod publish;
 mod put;
 mod rules;
 mod run;
 mod tap;
+mod test_pattern;
 mod top;
 
 use crate::app::{Exit, Failed};
@@ -51,6 +54,10 @@ enum Verb {
     Demo(demo::Demo),
     /// Send events to a topic or a subject
     Put(put::Put),
+    /// Try a pattern on an event, or many pairs
+    TestPattern(test_pattern::TestPattern),
+    /// Print the JSON lines that match a pattern
+    Match(grep::Match),
     /// Check a configuration; every problem in one run
     Validate(config::Validate),
     /// Show, describe or begin a configuration
@@ -112,6 +119,8 @@ fn verb(verb: Verb, logging: &Logging) -> Result<(), Failed> {
         Verb::Run(run) => run.run(logging),
         Verb::Demo(demo) => demo.run(logging),
         Verb::Put(put) => put.run(logging),
+        Verb::TestPattern(test) => test.run(),
+        Verb::Match(grep) => grep.run(),
         Verb::Validate(validate) => validate.run(),
         Verb::Config(config) => config.run(),
         Verb::Tap(tap) => tap.run(),
@@ -158,5 +167,9 @@ impl Logging {
 
 /// A failure to write results.
 fn output(error: std::io::Error) -> Failed {
-    Failed::new(Exit::Io, format!("cannot write the result: {error}"))
+    // Whoever closed the pipe, as `head` does, wants no more and no message.
+    match error.kind() {
+        std::io::ErrorKind::BrokenPipe => Failed::new(Exit::Io, ""),
+        _ => Failed::new(Exit::Io, format!("cannot write the result: {error}")),
+    }
 }

@@ -1,0 +1,109 @@
+//! What the verbs that take patterns and events share.
+
+use crate::app::{Exit, Failed};
+use crate::event::{Fault, Scanner, decode};
+use crate::matcher::{Builder, Matcher, Scratch};
+use crate::pattern::{self, Limits, Numbers, Pattern};
+use bumpalo::Bump;
+use std::io::Read;
+
+/// How plain numbers compare.
+#[derive(clap::Args)]
+pub struct Comparing {
+    /// How numbers compare: by value, as the service does, or by text, as its documentation says
+    #[arg(long, value_enum, default_value = "value")]
+    number_matching: NumberMatching,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum NumberMatching {
+    Value,
+    Text,
+}
+
+impl Comparing {
+    /// As the matcher takes it.
+    pub fn numbers(&self) -> Numbers {
+        match self.number_matching {
+            NumberMatching::Value => Numbers::Value,
+            NumberMatching::Text => Numbers::Text,
+        }
+    }
+}
+
+/// An argument's text: itself, `@file`, or `-` for standard input.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read(argument: &str) -> Result<Vec<u8>, Failed> {
+    let failed = |what: &str, error: std::io::Error| Failed::new(Exit::Io, format!("cannot read {what}: {error}"));
+    match argument.strip_prefix('@') {
+        Some(file) => std::fs::read(file).map_err(|error| failed(file, error)),
+        None if argument == "-" => {
+            let mut text = Vec::new();
+            std::io::stdin().read_to_end(&mut text).map_err(|error| failed("standard input", error))?;
+            Ok(text)
+        }
+        None => Ok(argument.as_bytes().to_vec()),
+    }
+}
+
+/// A pattern.
+///
+/// # Errors
+/// What the service says to it, and where.
+pub fn pattern(text: &[u8]) -> Result<Pattern, Failed> {
+    pattern::parse(text, &Limits::default()).map_err(|error| {
+        let place = place(text, error.at);
+        Failed::new(Exit::Config, format!("the event pattern is not valid: {}\n{place}", error.message))
+    })
+}
+
+/// Line, column and the line itself with a mark under the column.
+pub fn place(text: &[u8], at: usize) -> String {
+    let at = at.min(text.len());
+    let begin = text[..at].iter().rposition(|&b| b == b'\n').map_or(0, |n| n + 1);
+    let end = text[at..].iter().position(|&b| b == b'\n').map_or(text.len(), |n| at + n);
+    let number = text[..begin].iter().filter(|&&b| b == b'\n').count() + 1;
+    let before = String::from_utf8_lossy(&text[begin..at]);
+    let line = String::from_utf8_lossy(&text[begin..end]);
+    let column = before.chars().count();
+    // A long line is shown around the place.
+    let from = column.saturating_sub(60);
+    let shown: String = line.chars().skip(from).take(120).collect();
+    format!("  line {number}, column {}\n  {shown}\n  {}^", column + 1, " ".repeat(column - from))
+}
+
+/// Compiled patterns and what it takes to put events to them.
+pub struct Judge<'m> {
+    matcher: &'m Matcher,
+    scanner: Scanner,
+    scratch: Scratch,
+    bump: Bump,
+}
+
+/// Patterns compiled together; their numbers are their places in the list.
+pub fn compile<'p>(patterns: impl IntoIterator<Item = &'p Pattern>, numbers: Numbers) -> Matcher {
+    let mut builder = Builder::new(std::process::id().into(), numbers);
+    for pattern in patterns {
+        builder.add(pattern);
+    }
+    builder.build()
+}
+
+impl<'m> Judge<'m> {
+    /// A judge of its own memory; one a thread.
+    pub fn new(matcher: &'m Matcher) -> Self {
+        Self { matcher, scanner: Scanner::default(), scratch: Scratch::default(), bump: Bump::new() }
+    }
+
+    /// The numbers of the patterns that match an event.
+    ///
+    /// # Errors
+    /// The text is no event.
+    pub fn matches(&mut self, event: &[u8]) -> Result<&[u32], Fault> {
+        self.bump.reset();
+        let fields = decode(event, self.matcher.paths(), &mut self.scanner, &self.bump)?;
+        Ok(self.matcher.matches(&fields, &mut self.scratch))
+    }
+}

@@ -1,0 +1,126 @@
+//! The verbs that put patterns to events.
+
+use crate::process::Place;
+use serde_json::Value;
+use sluice::pattern::{Limits, parse};
+use std::fmt::Write;
+
+#[test]
+fn every_case_is_decided_line_by_line() {
+    let cases = include_str!("../core/cases.jsonl");
+    let place = Place::new(&[("cases.jsonl", cases)]);
+    for (arguments, input) in
+        [(&["test-pattern", "--jsonl"][..], cases), (&["test-pattern", "--jsonl", "cases.jsonl"], "")]
+    {
+        let said = place.run(arguments, input);
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        assert_eq!(said.out.lines().count(), cases.lines().count());
+        for (case, line) in cases.lines().zip(said.out.lines()) {
+            let (case, line): (Value, Value) =
+                (serde_json::from_str(case).expect("a case"), serde_json::from_str(line).expect("a line"));
+            assert_eq!(case["name"], line["name"]);
+            match case["expect"].as_bool() {
+                Some(wanted) => assert_eq!(line["result"].as_bool(), Some(wanted), "{case}"),
+                None => {
+                    let error = line["error"].as_str().unwrap_or_else(|| panic!("{case}: {line}"));
+                    let text = case["pattern"].as_str().map_or_else(|| case["pattern"].to_string(), str::to_owned);
+                    match parse(text.as_bytes(), &Limits::default()) {
+                        Err(refused) => assert_eq!(error, refused.message, "{case}"),
+                        Ok(_) => assert!(error.starts_with("the event is not valid: "), "{case}: {error}"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pair_has_its_exit_code_and_its_message() {
+    let place = Place::new(&[("p.json", "{\n  \"a\": [{\"prefix\": 5}]\n}"), ("e.json", "{\"a\":\"x\"}")]);
+    let numeric = "{\"a\":[{\"numeric\":[\">=\",\"5\"]}]}";
+    let rows: [(&[&str], &str, i32, &str, &str); 13] = [
+        (&["--pattern", "{\"a\":[1]}", "--event", "{\"a\":1.0}"], "", 0, "match\n", ""),
+        (&["--pattern", "{\"a\":[1]}", "--event", "{\"a\":1.0}", "--number-matching", "text"], "", 1, "no match\n", ""),
+        (&["--pattern", "{\"a\":[\"x\"]}", "--event", "@e.json"], "", 0, "match\n", ""),
+        (&["--pattern", "{\"a\":[\"y\"]}", "--event", "-"], "{\"a\":\"x\"}", 1, "no match\n", ""),
+        (
+            &["--pattern", "@p.json", "--event", "{}"],
+            "",
+            78,
+            "",
+            "prefix match pattern must be a string\n  line 2, column 20\n",
+        ),
+        (&["--pattern", numeric, "--event", "{}"], "", 78, "", "Value of >= must be numeric\n  line 1, column 24\n"),
+        (&["--pattern", "{\"a\":[1]}", "--event", "{\"a\":1.}"], "", 78, "", "the event is not valid"),
+        (&["--pattern", "{\"a\":[1]}", "--event", "[1]"], "", 78, "", "not a JSON object"),
+        (&["--pattern", "@gone", "--event", "{}"], "", 74, "", "cannot read gone"),
+        (&["--pattern", "-", "--event", "-"], "", 78, "", "only one of"),
+        (&["--pattern", "{}"], "", 2, "", "--event"),
+        (&[], "", 2, "", "--jsonl"),
+        (
+            &["--jsonl"],
+            "{\"pattern\":\"{\\\"a\\\":[1e400]}\",\"event\":\"{\\\"a\\\":1e400}\"}\n\n{\"name\":\"n\",\"pattern\":{\"a\":[1]},\"event\":\"x\"}\nno\n{\"name\":1}\n",
+            78,
+            "{\"name\":null,\"result\":true}\n{\"name\":\"n\",\"error\":\"the event is not valid: not a JSON object at byte 0\"}\n\
+             {\"name\":null,\"error\":\"the line is not a JSON object: not a JSON object at byte 0\"}\n\
+             {\"name\":null,\"error\":\"the line lacks `pattern` or `event`\"}\n",
+            "2 of 5 lines are no pairs",
+        ),
+    ];
+    for (arguments, input, code, out, err) in rows {
+        let said = place.run(&[&["test-pattern"], arguments].concat(), input);
+        assert_eq!((said.code, said.out.as_str()), (Some(code), out), "{arguments:?}: {}", said.err);
+        assert!(said.err.contains(err), "{arguments:?}: {}", said.err);
+    }
+}
+
+#[test]
+fn match_is_grep_for_events() {
+    let lines = "{\"a\":1}\n{\"a\":2}\nno event\n\n{\"a\":[1,3]}\n{\"b\":1.0}";
+    let place = Place::new(&[
+        ("l.jsonl", lines),
+        ("other", "{\"a\":1}\n"),
+        ("patterns", "{\"a\":[2]}\n\n{\"b\":[1]}\n"),
+        ("bad", "{\"a\":[2]}\n{\"a\":[]}\n"),
+    ]);
+    let one = "{\"a\":[1]}";
+    let rows: [(&[&str], i32, &str, &str); 14] = [
+        (&[one], 0, "{\"a\":1}\n{\"a\":[1,3]}\n", "1 line is no event"),
+        (&[one, "-"], 0, "{\"a\":1}\n{\"a\":[1,3]}\n", ""),
+        (&["-n", one, "l.jsonl"], 0, "1:{\"a\":1}\n5:{\"a\":[1,3]}\n", ""),
+        (&["-v", one], 0, "{\"a\":2}\nno event\n{\"b\":1.0}\n", ""),
+        (&["-c", one], 0, "2\n", ""),
+        (&["-vc", one], 0, "3\n", ""),
+        (&["-c", one, "l.jsonl", "other"], 0, "l.jsonl:2\nother:1\n", ""),
+        (&["-n", one, "other", "l.jsonl"], 0, "other:1:{\"a\":1}\nl.jsonl:1:{\"a\":1}\nl.jsonl:5:{\"a\":[1,3]}\n", ""),
+        (&["-f", "patterns"], 0, "{\"a\":2}\n{\"b\":1.0}\n", ""),
+        (&["-f", "patterns", "--number-matching", "text", "l.jsonl"], 0, "{\"a\":2}\n", ""),
+        (&["{\"a\":[9]}"], 1, "", ""),
+        (&["-f", "bad"], 2, "", "bad:2: the event pattern is not valid: Empty arrays are not allowed"),
+        (&[one, "gone", "other"], 2, "other:{\"a\":1}\n", "cannot read gone"),
+        (&[], 2, "", "PATTERN"),
+    ];
+    for (arguments, code, out, err) in rows {
+        let said = place.run(&[&["match"], arguments].concat(), lines);
+        assert_eq!((said.code, said.out.as_str()), (Some(code), out), "{arguments:?}: {}", said.err);
+        assert!(said.err.contains(err), "{arguments:?}: {}", said.err);
+    }
+}
+
+/// Many blocks on all cores, and one line longer than a block: everything in the order of the input.
+#[test]
+fn match_keeps_the_order_of_a_large_input() {
+    let (mut input, mut wanted) = (String::new(), String::new());
+    for n in 0..60_000 {
+        let fill = if n == 30_000 { 3_000_000 } else { n % 97 };
+        let line = format!("{{\"n\":{n},\"odd\":{},\"fill\":\"{}\"}}", n % 2 == 1, "x".repeat(fill));
+        if n % 2 == 1 || n == 30_000 {
+            writeln!(wanted, "{}:{line}", n + 1).expect("a String takes everything");
+        }
+        writeln!(input, "{line}").expect("a String takes everything");
+    }
+    let pattern = "{\"$or\":[{\"odd\":[true]},{\"n\":[30000]}]}";
+    let said = Place::new(&[]).run(&["match", "-n", pattern], &input);
+    assert_eq!(said.code, Some(0));
+    assert!(said.out == wanted, "{} lines", said.out.lines().count());
+}
