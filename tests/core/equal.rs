@@ -1,164 +1,128 @@
 //! I6: the matcher decides as the naive evaluator, on generated rules and events, through the bytes of the event.
 
+use crate::generate::{event, pattern};
 use bumpalo::Bump;
 use proptest::prelude::*;
+use proptest::test_runner::{RngSeed, TestCaseError, TestRunner};
 use sluice::event::{Scanner, Tree, decode};
-use sluice::matcher::{Builder, Scratch};
+use sluice::matcher::{Builder, Matcher, Scratch};
 use sluice::pattern::{Limits, Numbers, Pattern, matches, parse};
+use std::cell::Cell;
+
+fn compiled<'p>(patterns: impl Iterator<Item = &'p Pattern>, numbers: Numbers) -> Matcher {
+    let mut builder = Builder::new(7, numbers);
+    patterns.for_each(|pattern| {
+        builder.add(pattern);
+    });
+    builder.build()
+}
+
+/// By the matcher, from the bytes of the event on.
+fn verdicts(matcher: &Matcher, event: &[u8], rules: usize) -> Vec<bool> {
+    let bump = Bump::new();
+    let fields = decode(event, matcher.paths(), &mut Scanner::default(), &bump).expect("a valid event");
+    let mut verdicts = vec![false; rules];
+    for &rule in matcher.matches(&fields, &mut Scratch::default()) {
+        verdicts[rule as usize] = true;
+    }
+    verdicts
+}
+
+fn naive<'p>(patterns: impl IntoIterator<Item = &'p Pattern>, event: &[u8], numbers: Numbers) -> Vec<bool> {
+    let tree = Tree::parse(event).expect("a valid event");
+    patterns.into_iter().map(|pattern| matches(pattern, &tree, numbers)).collect()
+}
 
 /// What each pattern decides, by both evaluators, which must agree.
 pub fn both(patterns: &[Pattern], event: &[u8], numbers: Numbers) -> Vec<bool> {
-    let tree = Tree::parse(event).expect("a valid event");
-    let naive: Vec<bool> = patterns.iter().map(|pattern| matches(pattern, &tree, numbers)).collect();
-    let mut builder = Builder::new(7, numbers);
-    for pattern in patterns {
-        builder.add(pattern);
-    }
-    let matcher = builder.build();
-    let bump = Bump::new();
-    let fields = decode(event, matcher.paths(), &mut Scanner::default(), &bump).expect("a valid event");
-    let mut scratch = Scratch::default();
-    let mut compiled = vec![false; patterns.len()];
-    for &rule in matcher.matches(&fields, &mut scratch) {
-        compiled[rule as usize] = true;
-    }
+    let naive = naive(patterns, event, numbers);
+    let compiled = verdicts(&compiled(patterns.iter(), numbers), event, patterns.len());
     assert_eq!(compiled, naive, "event {}", String::from_utf8_lossy(event));
     compiled
 }
 
-fn key() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["a", "b", "c", "a.b", "", "ü", "d-t"])
-}
+/// How many pairs of pattern and event are tried at least.
+const PAIRS: u64 = 100_000;
 
-fn scalar() -> impl Strategy<Value = String> {
-    prop::sample::select(vec![
-        "\"x\"",
-        "\"xy\"",
-        "\"X\"",
-        "\"yx\"",
-        "\"\"",
-        "\"10.0.0.7\"",
-        "\"fd00::7\"",
-        "\"FUSS\"",
-        "\"fuß\"",
-        "\"a*b\"",
-        "\"a/b/c.log\"",
-        "\"\\u0078\"",
-        "\"\\ud800\"",
-        "\"\\ud83d\\ude00\"",
-        "\"😀\"",
-        "\"5\"",
-        "5",
-        "5.0",
-        "0.5e1",
-        "-0",
-        "0",
-        "1e400",
-        "98765432109876543210",
-        "9.8765432109876543210e19",
-        "9007199254740993",
-        "7",
-        "true",
-        "false",
-        "null",
-    ])
-    .prop_map(str::to_owned)
-}
-
-fn value(depth: u32) -> impl Strategy<Value = String> {
-    scalar().prop_recursive(depth, 24, 4, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(","))),
-            object(inner),
-        ]
-    })
-}
-
-/// An object; keys may repeat.
-fn object(value: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
-    prop::collection::vec((key(), value), 0..4).prop_map(|members| {
-        let members: Vec<_> = members.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
-        format!("{{{}}}", members.join(","))
-    })
-}
-
-fn test() -> impl Strategy<Value = String> {
-    let operators = vec![
-        r#"{"prefix":"x"}"#,
-        r#"{"prefix":""}"#,
-        r#"{"prefix":{"equals-ignore-case":"X"}}"#,
-        r#"{"suffix":"x"}"#,
-        r#"{"suffix":{"equals-ignore-case":"Y"}}"#,
-        r#"{"suffix":".log"}"#,
-        r#"{"equals-ignore-case":"fuß"}"#,
-        r#"{"equals-ignore-case":"x"}"#,
-        r#"{"wildcard":"a*b"}"#,
-        r#"{"wildcard":"a/*/*.log"}"#,
-        r#"{"wildcard":"*"}"#,
-        r#"{"wildcard":"a\\*b"}"#,
-        r#"{"anything-but":"x"}"#,
-        r#"{"anything-but":["x","5"]}"#,
-        r#"{"anything-but":5}"#,
-        r#"{"anything-but":[0,7]}"#,
-        r#"{"anything-but":{"prefix":"x"}}"#,
-        r#"{"anything-but":{"suffix":["x","y"]}}"#,
-        r#"{"anything-but":{"equals-ignore-case":"x"}}"#,
-        r#"{"anything-but":{"wildcard":"*x*"}}"#,
-        r#"{"exists":true}"#,
-        r#"{"exists":false}"#,
-        r#"{"numeric":["=",5]}"#,
-        r#"{"numeric":[">",0,"<=",6]}"#,
-        r#"{"numeric":["<",1]}"#,
-        r#"{"cidr":"10.0.0.0/8"}"#,
-        r#"{"cidr":"fd00::/8"}"#,
-        r#"{"exactly":"x"}"#,
-    ];
-    prop_oneof![scalar(), prop::sample::select(operators).prop_map(str::to_owned)]
-}
-
-fn pattern() -> impl Strategy<Value = String> {
-    let list = prop::collection::vec(test(), 1..3).prop_map(|tests| format!("[{}]", tests.join(",")));
-    let fields = |inner: BoxedStrategy<String>| {
-        prop::collection::vec((key(), inner), 1..4).prop_map(|members| {
-            members.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect::<Vec<_>>().join(",")
-        })
-    };
-    let leaf = fields(list.boxed());
-    let nested = leaf.prop_recursive(3, 16, 3, move |inner| {
-        let branch = inner.clone().prop_map(|fields| format!("{{{fields}}}"));
-        prop_oneof![
-            3 => fields(prop_oneof![
-                branch.clone(),
-                prop::collection::vec(test(), 1..3).prop_map(|tests| format!("[{}]", tests.join(",")))
-            ].boxed()),
-            1 => (inner, prop::collection::vec(branch, 2..4))
-                .prop_map(|(fields, branches)| format!("{fields},\"$or\":[{}]", branches.join(","))),
-        ]
-    });
-    nested.prop_map(|fields| format!("{{{fields}}}"))
-}
-
-fn cases() -> u32 {
-    std::env::var("SLUICE_TEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(4_000)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn matcher_agrees_with_eval(patterns in prop::collection::vec(pattern(), 1..12), event in object(value(4)), by_text: bool) {
-        let patterns: Vec<_> =
-            patterns.iter().filter_map(|p| parse(p.as_bytes(), &Limits::default()).ok()).collect();
-        both(&patterns, event.as_bytes(), if by_text { Numbers::Text } else { Numbers::Value });
+/// Runs `check` on generated values, from a seed that is printed: `PROPTEST_RNG_SEED` repeats a run, and
+/// `SLUICE_TEST_CASES` asks for more. A failure is shrunk and shown as it would stand in [`rows`].
+fn run<S: Strategy>(name: &str, usual: u32, strategy: &S, check: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+    let seed = std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand_seed);
+    let cases = std::env::var("SLUICE_TEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(usual);
+    println!("{name}: PROPTEST_RNG_SEED={seed}");
+    let config =
+        ProptestConfig { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..Default::default() };
+    if let Err(error) = TestRunner::new(config).run(strategy, check) {
+        panic!("{name}, PROPTEST_RNG_SEED={seed}: {error}");
     }
+}
 
-    #[test]
-    fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+fn rand_seed() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
+}
+
+fn valid(patterns: &[String]) -> Vec<Pattern> {
+    patterns.iter().filter_map(|pattern| parse(pattern.as_bytes(), &Limits::default()).ok()).collect()
+}
+
+#[test]
+fn matcher_agrees_with_eval() {
+    let (pairs, hits) = (Cell::new(0), Cell::new(0));
+    let strategy = (prop::collection::vec(pattern(), 12..24), prop::collection::vec(event(), 12..16), any::<bool>());
+    run("matcher_agrees_with_eval", 1200, &strategy, |(patterns, events, by_text)| {
+        let (patterns, numbers) = (valid(&patterns), if by_text { Numbers::Text } else { Numbers::Value });
+        let matcher = compiled(patterns.iter(), numbers);
+        for event in &events {
+            let naive = naive(&patterns, event.as_bytes(), numbers);
+            prop_assert_eq!(&verdicts(&matcher, event.as_bytes(), patterns.len()), &naive, "event {}", event);
+            pairs.set(pairs.get() + naive.len() as u64);
+            hits.set(hits.get() + naive.iter().filter(|&&hit| hit).count() as u64);
+        }
+        Ok(())
+    });
+    println!("{} pairs, {} matches", pairs.get(), hits.get());
+    assert!(pairs.get() >= PAIRS && hits.get() >= PAIRS / 50, "{} pairs, {} matches", pairs.get(), hits.get());
+}
+
+/// Rules come and go in any order; what is compiled together decides as each rule alone.
+#[test]
+fn a_large_set_decides_like_each_rule_alone() {
+    let strategy = (
+        prop::collection::vec(pattern(), 2000..2001),
+        prop::collection::vec(event(), 12),
+        prop::collection::vec((any::<prop::sample::Index>(), 1..2000usize), 6),
+    );
+    run("a_large_set", 1, &strategy, |(patterns, events, changes)| {
+        let all = valid(&patterns);
+        let mut present: Vec<&Pattern> = Vec::new();
+        for (at, many) in changes {
+            // So many from a place on are turned: what was there goes, what was not comes, at the front.
+            for n in 0..many {
+                let pattern = &all[(at.index(all.len()) + n * 7) % all.len()];
+                match present.iter().position(|known| std::ptr::eq(*known, pattern)) {
+                    Some(found) => drop(present.swap_remove(found)),
+                    None => present.insert(0, pattern),
+                }
+            }
+            let matcher = compiled(present.iter().copied(), Numbers::Value);
+            for event in &events {
+                let naive = naive(present.iter().copied(), event.as_bytes(), Numbers::Value);
+                prop_assert_eq!(&verdicts(&matcher, event.as_bytes(), present.len()), &naive, "event {}", event);
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn any_bytes_are_read_or_refused() {
+    run("any_bytes", 4000, &prop::collection::vec(any::<u8>(), 0..64), |bytes| {
         let ours = Tree::parse(&bytes).is_ok();
         let theirs = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes).is_ok();
         prop_assert_eq!(ours, theirs);
         drop(parse(&bytes, &Limits::default()));
-    }
+        Ok(())
+    });
 }
 
 /// Each row once went wrong, or nearly did.

@@ -4,5 +4,6 @@
 
 mod cases;
 mod equal;
+mod generate;
 mod json;
 mod transform;
