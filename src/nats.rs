@@ -3,8 +3,12 @@
 use crate::catalog::{NatsAuth, NatsClient, NatsTarget};
 use crate::tls;
 use async_nats::jetstream::{self, context::GetStreamByNameErrorKind};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerError};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// How long a question may take.
 pub const PATIENCE: Duration = Duration::from_secs(8);
@@ -113,6 +117,113 @@ pub fn log(event: &Event) {
             tracing::debug!(target: "nats", "{event}");
         }
         _ => tracing::warn!(target: "nats", "{event}"),
+    }
+}
+
+/// What the server has refused on a connection: it says so beside the stream of answers.
+#[derive(Default)]
+pub struct Refusals {
+    /// How often each was said: once for every message.
+    said: Mutex<HashMap<Refusal, u32>>,
+    news: Notify,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Refusal {
+    Publish(String),
+    Subscribe(String),
+}
+
+/// Refusals that are remembered at once.
+const REFUSALS: usize = 1000;
+
+impl Refusals {
+    /// Notes what an event says: `Permissions Violation for Publish to "SUBJECT"`, or `Subscription`.
+    pub fn note(&self, event: &Event) {
+        let Event::ServerError(ServerError::Other(text)) = event else { return };
+        let Some((_, rest)) = text.split_once("ermissions Violation for ") else { return };
+        let Some(subject) = rest.split('"').nth(1).map(str::to_owned) else { return };
+        let refusal = if rest.starts_with("Publish") { Refusal::Publish(subject) } else { Refusal::Subscribe(subject) };
+        let mut said = self.said();
+        if said.len() < REFUSALS || said.contains_key(&refusal) {
+            *said.entry(refusal).or_default() += 1;
+        }
+        drop(said);
+        self.news.notify_waiters();
+    }
+
+    fn said(&self) -> MutexGuard<'_, HashMap<Refusal, u32>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the refusal of one message to a subject, if there is one.
+    pub fn publishing(&self, subject: &str) -> bool {
+        let (mut said, refusal) = (self.said(), Refusal::Publish(subject.to_owned()));
+        let Some(times) = said.get_mut(&refusal) else { return false };
+        *times -= 1;
+        if *times == 0 {
+            said.remove(&refusal);
+        }
+        true
+    }
+
+    /// Whether we may not subscribe to a subject.
+    pub fn subscribing(&self, subject: &str) -> bool {
+        self.said().contains_key(&Refusal::Subscribe(subject.to_owned()))
+    }
+
+    /// Whether answers can reach us.
+    fn unanswered(&self) -> bool {
+        self.said()
+            .keys()
+            .any(|refusal| matches!(refusal, Refusal::Subscribe(subject) if subject.starts_with("_INBOX.")))
+    }
+
+    /// Waits until a question to `inbox` is refused, or no answer can reach us.
+    async fn heard(&self, inbox: &str) {
+        loop {
+            let news = self.news.notified();
+            if self.unanswered() || self.publishing(inbox) {
+                return;
+            }
+            news.await;
+        }
+    }
+}
+
+/// Waits until the server has read what was sent before: it answers in order, and that nobody hears a subject made for this
+/// question is an answer, as is its refusal. Who may not even hear answers waits until it is written.
+///
+/// # Errors
+/// No answer.
+pub async fn read_through(client: &Client, refusals: &Refusals) -> Result<(), String> {
+    // What is refused is told apart from the answers; by the second one it has been noted.
+    for _ in 0..2 {
+        let inbox = client.new_inbox();
+        tokio::select! {
+            asked = client.request(inbox.clone(), Bytes::new()) => match asked {
+                Err(error) if error.kind() != RequestErrorKind::NoResponders => return Err(causes(&error)),
+                _ => {}
+            },
+            () = refusals.heard(&inbox) => {}
+        }
+    }
+    if refusals.unanswered() {
+        return client.flush().await.map_err(|error| causes(&error));
+    }
+    Ok(())
+}
+
+/// Whether some subject fits both.
+pub fn overlap(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (one.split('.'), other.split('.'));
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) => return true,
+            (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
+            (Some(a), Some(b)) if a == b || a == "*" || b == "*" => {}
+            _ => return false,
+        }
     }
 }
 

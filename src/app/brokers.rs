@@ -1,7 +1,7 @@
 //! What the brokers must have before anything starts: topics, streams, and room for the largest event.
 
 use super::{Exit, Failed};
-use crate::catalog::{KafkaTarget, Target, TargetKind, TopicShape};
+use crate::catalog::{KafkaTarget, NatsClient, Target, TargetKind, TopicShape};
 use crate::config::check::clients;
 use crate::config::model::Config;
 use crate::kafka::{Cluster, ClusterError};
@@ -51,14 +51,8 @@ pub fn prepare_sources(config: &Config, runtime: &Handle) -> Result<i32, Failed>
     for (name, source) in &config.sources {
         if let Some(nats) = &source.nats {
             let client = clients::nats_source(nats).map_err(|fault| Failed::new(Exit::Config, fault.message))?;
-            let stream = nats.stream.clone();
-            runtime.block_on(async {
-                let connection = nats::connect(&client, |_| {}).await?;
-                match stream {
-                    Some(stream) => nats::stream(&connection, &stream).await.map(drop),
-                    None => Ok(()),
-                }
-            })?;
+            let wanted = nats.stream.as_deref().map(|stream| (stream, nats.subject.as_deref()));
+            runtime.block_on(prepare_stream(name, &client, wanted))?;
         }
         let Some(kafka) = &source.kafka else { continue };
         let cluster =
@@ -95,6 +89,26 @@ pub fn prepare_targets(targets: &[Target], needs: &Needs) -> Result<(), Failed> 
         prepare_topic(cluster, &target.name, kafka, queues.contains(&&target.name), needs)?;
     }
     Ok(())
+}
+
+/// Looks whether a server answers, and whether a stream keeps what is to be read of it.
+async fn prepare_stream(
+    source: &str,
+    client: &NatsClient,
+    wanted: Option<(&str, Option<&str>)>,
+) -> Result<(), NatsError> {
+    let connection = nats::connect(client, |_| {}).await?;
+    let Some((stream, subject)) = wanted else { return Ok(()) };
+    let found = nats::stream(&connection, stream).await?;
+    let kept = &found.cached_info().config.subjects;
+    let Some(subject) = subject.filter(|_| !kept.is_empty()) else { return Ok(()) };
+    if kept.iter().any(|kept| nats::overlap(kept, subject)) {
+        return Ok(());
+    }
+    let kept = kept.join(", ");
+    Err(NatsError::Missing(format!(
+        "source {source}: stream {stream} keeps {kept}, and nothing that fits subject {subject}"
+    )))
 }
 
 fn prepare_topic(cluster: &Cluster, name: &str, kafka: &KafkaTarget, queue: bool, needs: &Needs) -> Result<(), Failed> {

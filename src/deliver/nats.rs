@@ -6,11 +6,11 @@
 use super::retry::Failure;
 use super::{Delivery, TRACE_HEADER, dead_letter};
 use crate::catalog::{NatsClient, NatsTarget};
-use crate::nats;
+use crate::nats::{self, Refusals};
 use crate::transform::Subject;
 use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
 use async_nats::jetstream::{Context, message::PublishMessage};
-use async_nats::{Client, HeaderMap, PublishError, RequestErrorKind};
+use async_nats::{Client, HeaderMap, PublishError};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -80,13 +80,16 @@ impl SubjectSink {
     }
 }
 
+/// A connection, and what was refused on it.
+type Link = (Client, Arc<Refusals>);
 type Ended = (Box<Delivery>, Result<(), Failure>);
 
 /// Publishes until no sink is left.
 async fn run(servers: Arc<NatsClient>, mut deliveries: UnboundedReceiver<Box<Delivery>>) {
     // What was fine when the plan was made may not be any more, a file gone: each attempt says so, and tries anew.
+    let refusals = Arc::new(Refusals::default());
     let client = loop {
-        match connect(&servers).await {
+        match connect(&servers, &refusals).await {
             Ok(client) => break client,
             Err(why) => match deliveries.recv().await {
                 Some(delivery) => delivery.finish(Err(Failure::retry("CONNECTION_FAILURE", why))),
@@ -114,25 +117,28 @@ async fn run(servers: Arc<NatsClient>, mut deliveries: UnboundedReceiver<Box<Del
                 if count == 0 {
                     break;
                 }
-                let (mut sent, connection) = (Vec::new(), client.statistics().connects.load(Ordering::Relaxed));
+                let (mut sent, connection) = (Vec::new(), connection(&client));
                 for delivery in arrived.drain(..) {
                     let super::Sink::Nats(sink) = &delivery.outlet.sink else { continue };
                     let (subject, jetstream) = (sink.subject(&delivery), sink.jetstream);
                     if jetstream {
                         match publish(&context, &subject, &delivery).await {
-                            Ok(ack) => acknowledged.push(acknowledge(ack, delivery, client.clone(), subject)),
+                            Ok(ack) => {
+                                let link = (client.clone(), Arc::clone(&refusals));
+                                acknowledged.push(acknowledge(ack, delivery, link, subject));
+                            }
                             Err(failure) => delivery.finish(Err(failure)),
                         }
                     } else {
                         let message = Bytes::copy_from_slice(&delivery.payload);
-                        match client.publish_with_headers(subject, headers(&delivery), message).await {
-                            Ok(()) => sent.push(delivery),
+                        match client.publish_with_headers(subject.clone(), headers(&delivery), message).await {
+                            Ok(()) => sent.push((delivery, subject)),
                             Err(error) => delivery.finish(Err(unsent(&error))),
                         }
                     }
                 }
                 if !sent.is_empty() {
-                    flushed.push(confirm(client.clone(), connection, sent));
+                    flushed.push(confirm((client.clone(), Arc::clone(&refusals)), connection, sent));
                 }
             }
         }
@@ -150,9 +156,11 @@ fn finish((delivery, result): Ended) {
 }
 
 /// Connects however long it takes: servers were there when the plan was made.
-async fn connect(servers: &NatsClient) -> Result<Client, String> {
-    let options = nats::options(servers).await?.retry_on_initial_connect().event_callback(|event| {
+async fn connect(servers: &NatsClient, refusals: &Arc<Refusals>) -> Result<Client, String> {
+    let refusals = Arc::clone(refusals);
+    let options = nats::options(servers).await?.retry_on_initial_connect().event_callback(move |event| {
         nats::log(&event);
+        refusals.note(&event);
         std::future::ready(())
     });
     options.connect(servers.servers.as_slice()).await.map_err(|error| nats::causes(&error))
@@ -177,7 +185,7 @@ async fn publish(
 async fn acknowledge(
     ack: async_nats::jetstream::context::PublishAckFuture,
     delivery: Box<Delivery>,
-    client: Client,
+    (client, refusals): Link,
     subject: String,
 ) -> Ended {
     let result = match ack.await {
@@ -185,6 +193,7 @@ async fn acknowledge(
         Err(error) => {
             let why = format!("subject {subject}: {}", nats::causes(&error));
             Err(match error.kind() {
+                PublishErrorKind::TimedOut if refusals.publishing(&subject) => not_allowed(&subject),
                 PublishErrorKind::TimedOut => Failure::retry("TIMEOUT", format!("{why}; is the server up?")),
                 // Nobody listens: no stream has the subject, or JetStream is not there now.
                 PublishErrorKind::StreamNotFound => match nats::stream_of(&client, &subject).await {
@@ -202,20 +211,30 @@ async fn acknowledge(
     (delivery, result)
 }
 
-/// Settles what was sent on a connection, the `connection`-th, when the server has read it: it answers in order, and that
-/// nobody hears a subject made for this question is an answer.
-#[expect(clippy::vec_box, reason = "they come boxed and go on boxed")]
-async fn confirm(client: Client, connection: u64, sent: Vec<Box<Delivery>>) -> Vec<Ended> {
-    let asked = tokio::time::timeout(PATIENCE, client.request(client.new_inbox(), Bytes::new())).await;
-    let result = match asked {
-        Ok(Err(error)) if error.kind() != RequestErrorKind::NoResponders => {
-            Err(Failure::retry("CONNECTION_FAILURE", nats::causes(&error)))
-        }
-        Ok(_) if client.statistics().connects.load(Ordering::Relaxed) == connection => Ok(()),
-        Ok(_) => Err(Failure::retry("CONNECTION_FAILURE", "the connection was made anew meanwhile")),
+/// Settles what was sent on a connection, the `sent_on`-th, when the server has read it, but for what it refused.
+async fn confirm((client, refusals): Link, sent_on: u64, sent: Vec<(Box<Delivery>, String)>) -> Vec<Ended> {
+    let result = match tokio::time::timeout(PATIENCE, nats::read_through(&client, &refusals)).await {
+        Ok(Err(why)) => Err(Failure::retry("CONNECTION_FAILURE", why)),
+        Ok(Ok(())) if connection(&client) == sent_on => Ok(()),
+        Ok(Ok(())) => Err(Failure::retry("CONNECTION_FAILURE", "the connection was made anew meanwhile")),
         Err(_) => Err(Failure::retry("TIMEOUT", "the server does not answer; is it up?")),
     };
-    sent.into_iter().map(|delivery| (delivery, result.clone())).collect()
+    let end = |(delivery, subject): (Box<Delivery>, String)| match refusals.publishing(&subject) {
+        true => (delivery, Err(not_allowed(&subject))),
+        false => (delivery, result.clone()),
+    };
+    sent.into_iter().map(end).collect()
+}
+
+/// How many connections there were: what is sent before the first goes over the first.
+fn connection(client: &Client) -> u64 {
+    client.statistics().connects.load(Ordering::Relaxed).max(1)
+}
+
+/// Permissions are for people to mend, so the event waits for that as long as its policy says.
+fn not_allowed(subject: &str) -> Failure {
+    let help = "give the user of `auth` permission for it";
+    Failure::retry("NO_PERMISSIONS", format!("the NATS server does not let us publish to {subject}; {help}"))
 }
 
 /// Why the client did not take a message.

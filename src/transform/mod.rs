@@ -10,7 +10,7 @@ mod template;
 pub mod wrap;
 
 pub use path::JsonPath;
-pub use subject::Subject;
+pub use subject::{Subject, is_subscribable};
 pub use template::{RESERVED, Template, check_constant};
 
 use crate::event::{Scanner, Tree};

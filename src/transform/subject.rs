@@ -116,3 +116,16 @@ impl fmt::Display for Subject {
         f.write_str(&self.text)
     }
 }
+
+/// Whether a subject can be subscribed to: tokens joined by dots, `*` for one, a last `>` for the rest.
+pub fn is_subscribable(subject: &str) -> bool {
+    let tokens: Vec<&str> = subject.split('.').collect();
+    let last = tokens.len() - 1;
+    let sound = |(n, token): (usize, &&str)| match *token {
+        "" => false,
+        "*" => true,
+        ">" => n == last,
+        token => !token.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '*' | '>')),
+    };
+    tokens.iter().enumerate().all(sound)
+}

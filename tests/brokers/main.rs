@@ -69,6 +69,7 @@ const SCENARIOS: &[Scenario] = &[
     ("nats_core_queue_group_and_subjects", On::Nats(jetstream::core)),
     ("nats_streams_and_subjects_that_do_not_exist", On::Nats(secure::unknown_streams)),
     ("nats_stream_that_forgets", On::Nats(secure::removed_unread)),
+    ("nats_permissions", On::Nothing(secure::permissions)),
     ("nats_tls_and_credentials", On::Nothing(secure::nats)),
     ("kafka_tls_and_scram", On::Kafka(secure::kafka)),
     ("real_clients_of_the_endpoint", On::Nothing(clients::all)),

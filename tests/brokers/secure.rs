@@ -264,6 +264,9 @@ pub fn unknown_streams(nats: &Nats) {
         ("subject: out.x", "subject: \"out x\"", "blanks"),
         ("subject: out.x", "subject: $JS.API.x", "for itself"),
         ("subject: out.x", "subject: \"out.{$.a\"", "has no `}`"),
+        ("durable: sluice", "durable: sluice, subject: \"in.>.x\"", "is not a subject"),
+        ("durable: sluice", "durable: sluice, subject: \"in.x*\"", "is not a subject"),
+        ("durable: sluice", "durable: sluice, subject: other.x", "keeps in.>, and nothing that fits subject other.x"),
         ("durable: sluice", "durable: a.b", "not a name"),
         ("durable: sluice, ", "", "`stream` needs `durable`"),
         ("durable: sluice", "durable: sluice, queue: q", "has no `queue`"),
@@ -286,22 +289,110 @@ pub fn unknown_streams(nats: &Nats) {
     assert_eq!(nats.count("OUT"), 1);
 }
 
-/// A stream that forgets what was not read yet: said loudly, counted, and the rest goes on.
+/// A stream that forgets what was not read yet: said loudly, counted, and the rest goes on. First while nobody runs, then
+/// while a target is slow.
 pub fn removed_unread(nats: &Nats) {
     nats.stream("SHORT", "short.in", |config| config.max_messages = 100);
     let config = nats_config(&nats.url, "").replace("stream: IN", "stream: SHORT");
     let config = config.replace("subject: out.x, jetstream: true", "subject: short.out");
     let sluice = Sluice::new(&config);
-    nats.publish((0..10).map(|_| ("short.in".to_owned(), EVENT.to_owned())));
+    let publish = |count: u32| nats.publish((0..count).map(|_| ("short.in".to_owned(), EVENT.to_owned())));
+    publish(10);
     let mut running = sluice.start(&[]);
     running.until("the first are read", Duration::from_secs(20), |_| nats.consumed("SHORT", "sluice"));
     running.stop();
-    nats.publish((0..300).map(|_| ("short.in".to_owned(), EVENT.to_owned())));
+    publish(300);
     let mut running = sluice.start(&[]);
     running.until("the rest is read", Duration::from_secs(20), |_| nats.consumed("SHORT", "sluice"));
-    running.until("it is counted", Duration::from_secs(20), |running| {
-        running.metric("sluice_source_removed_events_total", "in") == 200.0
-    });
-    assert!(sluice.log().contains("removed its messages 11 to 210 before they were read"), "{}", sluice.log());
+    let removed = |running: &crate::process::Running| running.metric("sluice_source_removed_events_total", "in");
+    running.until("it is counted", Duration::from_secs(20), |running| removed(running) == 200.0);
+    assert!(sluice.log().contains("removed at least 200 messages before they were read"), "{}", sluice.log());
     running.stop();
+
+    // One delivery at a time, half a second each: the stream runs away, with the whole of it read and with a part.
+    const MORE: u32 = 3000;
+    for (durable, subject, least) in [("whole", "", 2000.0), ("part", ", subject: short.in", 50.0)] {
+        let receiver = crate::receiver::Receiver::start(|_, _| {
+            std::thread::sleep(Duration::from_millis(500));
+            crate::receiver::Act::ok()
+        });
+        let slow = format!("http: {{ url: \"{}\", max_in_flight: 1 }}", receiver.url);
+        let config = config
+            .replace("durable: sluice", &format!("durable: {durable}{subject}"))
+            .replace(&format!("nats: {{ servers: \"{}\", subject: short.out,  }}", nats.url), &slow);
+        assert!(config.contains("http:"), "{config}");
+        let sluice = Sluice::new(&format!("{config}limits: {{ in_flight_events: 5 }}\n"));
+        let mut running = sluice.start(&[]);
+        running.until("it reads", Duration::from_secs(20), |_| !receiver.requests().is_empty());
+        publish(MORE);
+        running.until("the loss is said", Duration::from_secs(30), |it| removed(it) > least);
+        assert!(sluice.log().contains("messages before they were read, they are lost"), "{}", sluice.log());
+        assert!(removed(&running) <= f64::from(MORE) + 100.0);
+        running.kill();
+    }
+}
+
+/// Who may not do all: what is refused is no delivery, and who may publish and no more needs no more.
+pub fn permissions() {
+    let settings = |_: &Path| {
+        "authorization { users = [\n\
+           { user: all, password: p }\n\
+           { user: mute, password: p, permissions: { publish: { deny: [\"out.x\"] } } }\n\
+           { user: least, password: p, permissions: { publish: [\"out.>\"], subscribe: { deny: [\">\"] } } }\n\
+           { user: deaf, password: p, permissions: { subscribe: { deny: [\"in.>\"] } } }\n\
+         ] }\n"
+            .to_owned()
+    };
+    let server = Server::start(settings);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let options = async_nats::ConnectOptions::with_user_and_password("all".into(), "p".into());
+    let client = runtime.block_on(options.connect(&server.url)).expect("a connection");
+    let mut heard = runtime.block_on(client.subscribe("out.x")).expect("a subscription");
+    runtime.block_on(client.flush()).expect("a flush");
+    let config = |user: &str, source: &str| {
+        let client = format!("servers: \"{}\", auth: {{ basic: {{ username: {user}, password: p }} }}", server.url);
+        let source = source.replace("CLIENT", &client);
+        format!(
+            "data_dir: data\nserver: {{ listen: \"off\", admin: \"{{admin}}\", shutdown: {{ drain_timeout: 1s }} }}\n\
+             sources: {{ in: {{ {source} }} }}\n\
+             targets: {{ out: {{ nats: {{ {client}, subject: out.x }}, retry: {{ initial: 50ms, max_attempts: 2 }} }} }}\n\
+             rules: {{ all: {{ pattern: {{ source: [s] }}, targets: [out] }} }}\n"
+        )
+    };
+    let lines = "file: { path: events }";
+    let events = format!("{EVENT}\n").repeat(3);
+
+    let sluice = Sluice::new(&config("mute", lines));
+    sluice.write("events", &events);
+    let (status, log, _) = sluice.run(&[]);
+    assert_eq!(status.code(), Some(0), "{log}");
+    let letters = sluice.lines("dead-letters/default");
+    assert!(
+        letters.len() == 3 && letters[0].contains("NO_PERMISSIONS") && letters[0].contains("publish to out.x"),
+        "{log}"
+    );
+
+    let sluice = Sluice::new(&config("least", lines));
+    sluice.write("events", &events);
+    let (status, log, _) = sluice.run(&[]);
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(sluice.lines("dead-letters/default").is_empty(), "{log}");
+    let mut ids = Vec::new();
+    // Whatever comes comes before this.
+    runtime.block_on(client.publish("out.x", "end".into())).expect("a publication");
+    loop {
+        use futures_util::StreamExt;
+        let message = runtime.block_on(heard.next()).expect("a message");
+        let Some(headers) = message.headers else { break };
+        ids.push(headers.get("sluice-delivery-id").expect("an id").to_string());
+    }
+    assert_eq!(ids.len(), 3, "each event once: {ids:?}");
+
+    let sluice = Sluice::new(&config("deaf", "nats: { CLIENT, subject: in.x }"));
+    let (status, log, _) = sluice.run(&[]);
+    assert!(
+        status.code() == Some(74) && log.contains("does not let us subscribe to in.x"),
+        "{:?} {log}",
+        status.code()
+    );
 }

@@ -137,7 +137,7 @@ pub fn nats_source(source: &ends::NatsSource) -> Result<NatsClient, Fault> {
         (None, None, None) => return Err(Fault { path: vec![], message: "nothing to read".into(), help: both.into() }),
     }
     if let Some(subject) = &source.subject
-        && (subject.split('.').any(str::is_empty) || subject.contains(|c: char| c.is_whitespace() || c.is_control()))
+        && !crate::transform::is_subscribable(subject)
     {
         let message = format!("`{subject}` is not a subject");
         return Err(Fault::at(

@@ -3,11 +3,10 @@
 use super::{Intake, LOOK, LOOK_BUSY, health, some};
 use crate::catalog::NatsClient;
 use crate::metrics::labels;
-use crate::nats;
+use crate::nats::{self, Refusals};
 use crate::source::{Feed, Setup};
 use crate::time;
-use async_nats::{Event, RequestErrorKind};
-use bytes::Bytes;
+use async_nats::Event;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,8 +20,15 @@ pub fn run(
 ) -> Result<(), String> {
     let (metrics, name) = (Arc::clone(&feed.metrics), Arc::clone(&setup.info.name));
     let (outage, said) = (health(setup, feed), Mutex::new(None::<Instant>));
+    let refusals = Arc::new(Refusals::default());
+    let (refused, fatal, wanted) = (Arc::clone(&refusals), feed.fatal.clone(), subject.to_owned());
     let slow = move |event: &Event| {
         outage(event);
+        refused.note(event);
+        if refused.subscribing(&wanted) {
+            // The process stops for the first reason; later ones find the channel full.
+            drop(fatal.try_send(format!("source {name}: {}", not_allowed(&wanted))));
+        }
         if let Event::SlowConsumer(_) = event {
             let reason = labels([("stage", "ingress"), ("reason", "slow_consumer")]);
             metrics.families.dropped_events.get_or_create(&reason).inc();
@@ -43,14 +49,14 @@ pub fn run(
             Some(queue) => connection.queue_subscribe(subject.to_owned(), queue).await,
             None => connection.subscribe(subject.to_owned()).await,
         };
-        // Only an answer says that the server knows of it; that nobody hears the question is one.
-        let known = match connection.request(connection.new_inbox(), Bytes::new()).await {
-            Err(error) if error.kind() != RequestErrorKind::NoResponders => Err(nats::causes(&error)),
-            _ => Ok(()),
-        };
+        // Only an answer says that the server knows of it.
+        let known = nats::read_through(&connection, &refusals).await;
         subscription.map_err(|error| error.to_string()).and_then(|made| known.map(|()| made))
     });
     let mut messages = subscription.map_err(|error| format!("cannot subscribe to {subject}: {error}"))?;
+    if refusals.subscribing(subject) {
+        return Err(not_allowed(subject));
+    }
     // Numbers begin anew with every process, so the name must differ as well: no two events share ids.
     let topic = format!("nats-{}-{}", time::wall_millis(), std::process::id());
     let mut intake = Intake::new(setup, feed, &topic, feed.lanes.count());
@@ -88,4 +94,8 @@ pub fn run(
         intake.settled();
     }
     Ok(())
+}
+
+fn not_allowed(subject: &str) -> String {
+    format!("the NATS server does not let us subscribe to {subject}; give the user of `auth` permission for it")
 }

@@ -1,5 +1,6 @@
 //! A durable pull consumer of a JetStream stream.
 
+use super::removals::Removals;
 use super::{Intake, LOOK, LOOK_BUSY, health, some};
 use crate::catalog::NatsClient;
 use crate::config::ends::Start;
@@ -13,6 +14,8 @@ use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 
+/// All instances of a consumer share its bound of unacknowledged messages, so it has none: each has its credit.
+const UNLIMITED: i64 = -1;
 /// How often the server is asked about the consumer.
 const CENSUS: Duration = Duration::from_secs(5);
 
@@ -38,7 +41,7 @@ impl JetStream {
         feed.metrics.health.set(&setup.info.name, Some("no connection to JetStream yet".into()));
         let connection = feed.runtime.block_on(nats::connect(&self.client, health(setup, feed)));
         let connection = connection.map_err(|error| error.to_string())?;
-        let (consumer, created) = feed.runtime.block_on(self.consumer(&connection, setup.window.events))?;
+        let (consumer, created) = feed.runtime.block_on(self.consumer(&connection))?;
         feed.metrics.health.set(&setup.info.name, None);
         // A stream that was made anew counts from 1 again.
         let topic = format!("{}@{created}", self.stream);
@@ -51,14 +54,14 @@ impl JetStream {
             consumer,
             told_at: now,
             asked_at: None,
-            known_first: 0,
+            removals: Removals::default(),
         };
         reader.read()?;
         reader.drain()
     }
 
     /// A consumer as we make it.
-    fn fresh(&self, pending: i64) -> pull::Config {
+    fn fresh(&self) -> pull::Config {
         pull::Config {
             durable_name: Some(self.durable.clone()),
             description: Some("sluice".into()),
@@ -70,17 +73,15 @@ impl JetStream {
             ack_policy: AckPolicy::Explicit,
             ack_wait: self.ack_wait,
             max_deliver: -1,
-            max_ack_pending: pending,
+            max_ack_pending: UNLIMITED,
             ..pull::Config::default()
         }
     }
 
     /// Finds the consumer, or makes it; one that would lose or stall is set right.
-    async fn consumer(&self, client: &Client, in_flight: u32) -> Result<(PullConsumer, i64), String> {
+    async fn consumer(&self, client: &Client) -> Result<(PullConsumer, i64), String> {
         let stream = nats::stream(client, &self.stream).await.map_err(|error| error.to_string())?;
         let created = stream.cached_info().created.unix_timestamp();
-        // A batch a lane may overdraw the credit.
-        let pending = i64::from(in_flight) + 4096;
         let config = match stream.consumer_info(&self.durable).await {
             Ok(info) => info.config,
             Err(error) if error.kind() != ConsumerInfoErrorKind::NotFound => {
@@ -88,20 +89,20 @@ impl JetStream {
                 return Err(format!("consumer {} of stream {}: {why}", self.durable, self.stream));
             }
             Err(_) => {
-                let made = stream.create_consumer(self.fresh(pending)).await;
+                let made = stream.create_consumer(self.fresh()).await;
                 return made.map(|made| (made, created)).map_err(|error| {
                     format!("cannot make consumer {} of stream {}: {}", self.durable, self.stream, nats::causes(&error))
                 });
             }
         };
-        let wanted = self.corrected(config, pending)?;
+        let wanted = self.corrected(config)?;
         stream.create_consumer(wanted).await.map(|made| (made, created)).map_err(|error| {
             format!("cannot use consumer {} of stream {}: {}", self.durable, self.stream, nats::causes(&error))
         })
     }
 
     /// A consumer that exists, with what would lose or stall set right; refuses what the server cannot change.
-    fn corrected(&self, config: Config, pending: i64) -> Result<pull::Config, String> {
+    fn corrected(&self, config: Config) -> Result<pull::Config, String> {
         let refused = |why: String| {
             Err(format!("consumer {} of stream {} {why}; name another `durable`", self.durable, self.stream))
         };
@@ -121,7 +122,7 @@ impl JetStream {
         };
         config.durable_name = Some(self.durable.clone());
         config.max_deliver = -1;
-        config.max_ack_pending = config.max_ack_pending.max(pending);
+        config.max_ack_pending = UNLIMITED;
         config.ack_wait = self.ack_wait;
         // Each of these would withhold bodies, refuse our requests, hurry messages, or forget where we are.
         config.headers_only = false;
@@ -141,8 +142,7 @@ struct Reader<'a> {
     /// When the server was last told that messages are being worked on.
     told_at: Instant,
     asked_at: Option<Instant>,
-    /// The stream's first message when its removals were last reported.
-    known_first: u64,
+    removals: Removals,
 }
 
 impl Reader<'_> {
@@ -181,6 +181,7 @@ impl Reader<'_> {
                         if info.delivered > 1 {
                             let own = labels([("source", &self.intake.setup.info.name)]);
                             self.intake.feed.metrics.families.source_redelivered.get_or_create(&own).inc();
+                            self.removals.came_again();
                         }
                         if !self.intake.push(&message, offset, millis) {
                             return Err("the workers are gone".into());
@@ -270,21 +271,16 @@ impl Reader<'_> {
         let own = labels([("source", name), ("topic", &self.source.stream), ("partition", "0")]);
         let lag = info.num_pending + info.num_ack_pending as u64;
         families.source_lag.get_or_create(&own).set(i64::try_from(lag).unwrap_or(i64::MAX));
-        let (first, read) = (stream.cached_info().state.first_sequence, info.delivered.stream_sequence);
-        // A consumer with a filter passes over messages without reading them.
-        let limits = stream.cached_info().config.retention == async_nats::jetstream::stream::RetentionPolicy::Limits;
-        let whole = info.config.filter_subject.is_empty() && info.config.filter_subjects.is_empty();
-        if limits && whole && read > 0 && first > read + 1 && first > self.known_first {
-            let from = (read + 1).max(self.known_first);
-            families.source_removed.get_or_create(&labels([("source", name)])).inc_by(first - from);
+        let more = self.removals.more(stream.cached_info(), &info);
+        if more > 0 {
+            families.source_removed.get_or_create(&labels([("source", name)])).inc_by(more);
             tracing::error!(
                 source = %name,
-                "stream {} removed its messages {from} to {} before they were read: raise its limits (max_age, max_msgs, \
-                 max_bytes), or add instances; these events are lost",
-                self.source.stream, first - 1
+                "stream {} removed at least {more} messages before they were read, they are lost; it begins at {} now: raise its limits \
+                 (max_age, max_msgs, max_bytes), or add instances",
+                self.source.stream, stream.cached_info().state.first_sequence
             );
         }
-        self.known_first = first;
         Ok(())
     }
 

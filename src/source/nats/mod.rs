@@ -6,6 +6,7 @@
 
 mod core;
 mod jetstream;
+mod removals;
 
 pub use jetstream::JetStream;
 
@@ -73,6 +74,7 @@ struct Intake<'a> {
     parts: Vec<Part>,
     with_headers: bool,
     events: prometheus_client::metrics::counter::Counter,
+    in_flight: prometheus_client::metrics::gauge::Gauge,
     bytes: prometheus_client::metrics::counter::Counter,
 }
 
@@ -119,6 +121,7 @@ impl<'a> Intake<'a> {
             with_headers: setup.info.framing != Framing::EventBridge,
             events: families.source_events.get_or_create_owned(&own),
             bytes: families.source_bytes.get_or_create_owned(&own),
+            in_flight: families.source_in_flight.get_or_create_owned(&own),
         }
     }
 
@@ -167,6 +170,7 @@ impl<'a> Intake<'a> {
             let part = &mut self.parts[run.partition as usize];
             replies.extend(part.take(run.after - i64::from(run.events), run.after));
         }
+        self.in_flight.set(self.credit.events());
         replies
     }
 
