@@ -324,6 +324,19 @@ fn addresses_that_are_not_public_need_permission() {
         assert_eq!(said.code, Some(78), "{url}: {}", said.err);
         assert!(said.err.contains(why) && said.err.contains("egress.allow"), "{url}: {}", said.err);
     }
+    // A name that leads to such an address is found out when it is looked up.
+    let listen = crate::process::free_address();
+    let url = format!("https://localhost:{}/", listen.rsplit(':').next().expect("a port"));
+    let config = configuration(&url, "", QUICK)
+        .replace("admin: \"off\"", &format!("admin: \"0.0.0.0:{}\"", crate::ports::free_port()));
+    let place = Place::new(&[("c.yaml", &config)]);
+    let said = place.run(&["run", "-c", "c.yaml"], "{\"detail\":{\"n\":1}}\n");
+    let found = letters(&place);
+    assert!(said.code == Some(0) && found.len() == 1, "{}", said.err);
+    assert!(
+        found[0]["ERROR_MESSAGE"].as_str().is_some_and(|text| text.contains("is not a public address")),
+        "{found:?}"
+    );
     let allowed = format!("{}egress: {{ allow: [10.0.0.0/8] }}\n", configuration("http://10.1.2.3/", "", ""));
     assert_eq!(Place::new(&[("c.yaml", &allowed)]).run(&["run", "-c", "c.yaml"], "").code, Some(0));
 }
