@@ -18,32 +18,13 @@ pub fn run(
     setup: &Setup,
     feed: &Feed,
 ) -> Result<(), String> {
-    let (metrics, name) = (Arc::clone(&feed.metrics), Arc::clone(&setup.info.name));
-    let (outage, said) = (health(setup, feed), Mutex::new(None::<Instant>));
     let refusals = Arc::new(Refusals::default());
-    let (refused, fatal, wanted) = (Arc::clone(&refusals), feed.fatal.clone(), subject.to_owned());
-    let slow = move |event: &Event| {
-        outage(event);
-        refused.note(event);
-        if refused.subscribing(&wanted) {
-            // The process stops for the first reason; later ones find the channel full.
-            drop(fatal.try_send(format!("source {name}: {}", not_allowed(&wanted))));
-        }
-        if let Event::SlowConsumer(_) = event {
-            let reason = labels([("stage", "ingress"), ("reason", "slow_consumer")]);
-            metrics.families.dropped_events.get_or_create(&reason).inc();
-            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-            if said.is_none_or(|at| at.elapsed() > Duration::from_secs(10)) {
-                *said = Some(time::now());
-                tracing::error!(source = %name, "events are lost: they come faster than they settle, and core NATS keeps none");
-            }
-        }
-    };
+    let watching = watch(setup, feed, subject, &refusals);
     feed.metrics.health.set(&setup.info.name, Some("not subscribed yet".into()));
     // Messages that wait for credit are in nobody's count, so they are few; of usual size, they fit the window.
     let capacity = (setup.window.bytes >> 13).clamp(256, 8192) as usize;
     let connection =
-        feed.runtime.block_on(nats::connect_with(client, capacity, slow)).map_err(|error| error.to_string())?;
+        feed.runtime.block_on(nats::connect_with(client, capacity, watching)).map_err(|error| error.to_string())?;
     let subscription = feed.runtime.block_on(async {
         let subscription = match queue {
             Some(queue) => connection.queue_subscribe(subject.to_owned(), queue).await,
@@ -94,6 +75,35 @@ pub fn run(
         intake.settled();
     }
     Ok(())
+}
+
+/// What becomes of what the connection says: outages, messages lost because we are slow, and being shut out.
+fn watch(
+    setup: &Setup,
+    feed: &Feed,
+    subject: &str,
+    refusals: &Arc<Refusals>,
+) -> impl Fn(&Event) + Send + Sync + 'static {
+    let (metrics, name) = (Arc::clone(&feed.metrics), Arc::clone(&setup.info.name));
+    let (outage, said) = (health(setup, feed), Mutex::new(None::<Instant>));
+    let (refused, fatal, wanted) = (Arc::clone(refusals), feed.fatal.clone(), subject.to_owned());
+    move |event: &Event| {
+        outage(event);
+        refused.note(event);
+        if refused.subscribing(&wanted) {
+            // The process stops for the first reason; later ones find the channel full.
+            drop(fatal.try_send(format!("source {name}: {}", not_allowed(&wanted))));
+        }
+        if let Event::SlowConsumer(_) = event {
+            let reason = labels([("stage", "ingress"), ("reason", "slow_consumer")]);
+            metrics.families.dropped_events.get_or_create(&reason).inc();
+            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+            if said.is_none_or(|at| at.elapsed() > Duration::from_secs(10)) {
+                *said = Some(time::now());
+                tracing::error!(source = %name, "events are lost: they come faster than they settle, and core NATS keeps none");
+            }
+        }
+    }
 }
 
 fn not_allowed(subject: &str) -> String {
