@@ -42,6 +42,7 @@ fn configuration(manifest: &str, kafka: &Kafka, listen: &str, queue: &str) -> St
         .replace("${env:KAFKA_BROKERS}", &kafka.servers)
         .replace("127.0.0.1:4566", listen)
         .replace("orders.dlq", queue)
+        .replace("orders.events", "size-in")
         .replace("0.0.0.0:4567", "{admin}");
     text.push_str("rules:\n");
     for n in 0..RULES {
@@ -138,10 +139,10 @@ pub fn sidecar(kafka: &Kafka) {
 }
 
 pub fn processor(kafka: &Kafka) {
-    kafka.topics(&[("orders.events", 4, &[])]);
+    kafka.topics(&[("size-in", 4, &[])]);
     let sender = kafka.producer();
     for id in 0..400_000 {
-        sender.send("orders.events", Some((id % 4) as i32), "k", order(id).as_bytes(), &[]);
+        sender.send("size-in", Some((id % 4) as i32), "k", order(id).as_bytes(), &[]);
     }
     sender.flush();
     let sluice = Sluice::new(&configuration(PROCESSOR.0, kafka, "", "processor-dlq"));
