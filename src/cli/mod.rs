@@ -6,6 +6,7 @@ mod config;
 pub mod corpus;
 mod demo;
 mod destination;
+mod explain;
 mod grep;
 mod health;
 mod logs;
@@ -56,6 +57,8 @@ enum Verb {
     Put(put::Put),
     /// Try a pattern on an event, or many pairs
     TestPattern(test_pattern::TestPattern),
+    /// Say why a pattern or rules match an event, or do not
+    Explain(explain::Explain),
     /// Print the JSON lines that match a pattern
     Match(grep::Match),
     /// Check a configuration; every problem in one run
@@ -120,6 +123,7 @@ fn verb(verb: Verb, logging: &Logging) -> Result<(), Failed> {
         Verb::Demo(demo) => demo.run(logging),
         Verb::Put(put) => put.run(logging),
         Verb::TestPattern(test) => test.run(),
+        Verb::Explain(explain) => explain.run(),
         Verb::Match(grep) => grep.run(),
         Verb::Validate(validate) => validate.run(),
         Verb::Config(config) => config.run(),

@@ -17,16 +17,17 @@ pub enum Numbers {
 }
 
 /// A leaf with its array places: array number and element index, outermost first.
-struct Leaf<'t> {
+pub(super) struct Leaf<'t> {
+    pub node: Node<'t>,
     kind: Kind,
     text: Cow<'t, [u8]>,
-    places: Vec<(u32, u32)>,
+    pub places: Vec<(u32, u32)>,
 }
 
 /// A node to visit, its path and its places.
 type Visit<'t> = (Node<'t>, Option<Vec<u8>>, Vec<(u32, u32)>);
 
-type Leaves<'t> = HashMap<Vec<u8>, Vec<Leaf<'t>>>;
+pub(super) type Leaves<'t> = HashMap<Vec<u8>, Vec<Leaf<'t>>>;
 
 /// Whether `event` matches `pattern`.
 pub fn matches(pattern: &Pattern, event: &Tree<'_>, numbers: Numbers) -> bool {
@@ -35,7 +36,7 @@ pub fn matches(pattern: &Pattern, event: &Tree<'_>, numbers: Numbers) -> bool {
 }
 
 /// Every leaf under its path (section 1.2), without recursion.
-fn flatten<'t>(event: &'t Tree<'t>) -> Leaves<'t> {
+pub(super) fn flatten<'t>(event: &'t Tree<'t>) -> Leaves<'t> {
     let mut leaves = Leaves::new();
     let mut arrays = 0;
     let mut todo: Vec<Visit<'t>> = vec![(event.root(), None, Vec::new())];
@@ -62,7 +63,7 @@ fn flatten<'t>(event: &'t Tree<'t>) -> Leaves<'t> {
                 }
             }
             kind => {
-                let leaf = Leaf { kind, text: node.text(), places };
+                let leaf = Leaf { node, kind, text: node.text(), places };
                 leaves.entry(path.unwrap_or_default()).or_default().push(leaf);
             }
         }
@@ -70,11 +71,11 @@ fn flatten<'t>(event: &'t Tree<'t>) -> Leaves<'t> {
     leaves
 }
 
-fn consistent(places: &[(u32, u32)], choice: &[(u32, u32)]) -> bool {
+pub(super) fn consistent(places: &[(u32, u32)], choice: &[(u32, u32)]) -> bool {
     places.iter().all(|(array, index)| choice.iter().all(|(a, i)| a != array || i == index))
 }
 
-fn search(
+pub(super) fn search(
     alternative: &Alternative,
     from: usize,
     choice: &mut Vec<(u32, u32)>,
@@ -103,7 +104,7 @@ fn search(
 }
 
 /// Whether one test accepts one value.
-fn accepts(test: &Test, leaf: &Leaf<'_>, numbers: Numbers) -> bool {
+pub(super) fn accepts(test: &Test, leaf: &Leaf<'_>, numbers: Numbers) -> bool {
     let text = leaf.text.as_ref();
     let string = leaf.kind == Kind::String;
     match test {

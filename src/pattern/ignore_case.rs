@@ -10,6 +10,8 @@ use crate::event::text::chars;
 pub struct IgnoreCase {
     /// Lower- and upper-case mapping of each character.
     places: Vec<[Box<[u8]>; 2]>,
+    /// As it was given.
+    operand: Box<[u8]>,
 }
 
 impl IgnoreCase {
@@ -23,7 +25,12 @@ impl IgnoreCase {
             }
             None => [bytes.into(), bytes.into()],
         });
-        Self { places: places.collect() }
+        Self { places: places.collect(), operand: operand.into() }
+    }
+
+    /// The operand as it was given.
+    pub fn operand(&self) -> &[u8] {
+        &self.operand
     }
 
     /// Whether the whole of `text` is accepted.

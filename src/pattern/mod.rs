@@ -6,9 +6,11 @@
 
 pub mod check;
 pub mod eval;
+pub mod explain;
 mod ignore_case;
 mod operator;
 mod parse;
+mod show;
 mod wildcard;
 
 pub use eval::{Numbers, matches};

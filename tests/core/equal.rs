@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestCaseError, TestRunner};
 use sluice::event::{Scanner, Tree, decode};
 use sluice::matcher::{Builder, Matcher, Scratch};
+use sluice::pattern::explain::explain;
 use sluice::pattern::{Limits, Numbers, Pattern, matches, parse};
 use std::cell::Cell;
 
@@ -36,6 +37,21 @@ fn naive<'p>(patterns: impl IntoIterator<Item = &'p Pattern>, event: &[u8], numb
 /// What each pattern decides, by both evaluators, which must agree.
 pub fn both(patterns: &[Pattern], event: &[u8], numbers: Numbers) -> Vec<bool> {
     let naive = naive(patterns, event, numbers);
+    let tree = Tree::parse(event).expect("a valid event");
+    for (pattern, &matched) in patterns.iter().zip(&naive) {
+        let explained = explain(pattern, &tree, numbers);
+        assert_eq!(explained.matched, matched, "explain on {}", String::from_utf8_lossy(event));
+        assert_eq!(explained.branches[explained.nearest].failed == 0, matched, "{explained:?}");
+        // What it shows of the tests is what was read.
+        for (alternative, branch) in pattern.alternatives.iter().zip(&explained.branches) {
+            for (condition, finding) in alternative.conditions.iter().zip(&branch.findings) {
+                let shown = format!("{{\"a\":[{}]}}", finding.tests.join(","));
+                let read =
+                    parse(shown.as_bytes(), &Limits::default()).unwrap_or_else(|error| panic!("{shown}: {error}"));
+                assert_eq!(read.alternatives[0].conditions[0].tests, condition.tests, "{shown}");
+            }
+        }
+    }
     let compiled = verdicts(&compiled(patterns.iter(), numbers), event, patterns.len());
     assert_eq!(compiled, naive, "event {}", String::from_utf8_lossy(event));
     compiled

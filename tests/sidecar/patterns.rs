@@ -124,3 +124,87 @@ fn match_keeps_the_order_of_a_large_input() {
     assert_eq!(said.code, Some(0));
     assert!(said.out == wanted, "{} lines", said.out.lines().count());
 }
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "rows")]
+fn explain_says_what_is_in_the_way() {
+    let rules = "buses: { text: { number_matching: text } }\ntargets: { out: { stdout: {} } }\nrules:\n\
+                 \x20 big: { pattern: { source: [shop], total: [{ numeric: [\">\", 100] }] }, targets: [out] }\n\
+                 \x20 eu: { pattern: { source: [shop], detail: { region: [{ prefix: eu- }], total: [99] } }, targets: [out] }\n\
+                 \x20 far: { pattern: { source: [x], region: [y], account: [z] }, targets: [out] }\n\
+                 \x20 shop: { pattern: { source: [shop] }, targets: [out] }\n\
+                 \x20 texts: { bus: text, pattern: { detail: { total: [99.0] } }, targets: [out] }\n";
+    let event = "{\"source\":\"shop\",\"detail\":{\"total\":99,\"region\":\"us-east\",\"items\":[{\"sku\":\"a\",\"n\":1},{\"sku\":\"b\",\"n\":2}]}}";
+    let place = Place::new(&[("rules.yaml", rules), ("e.json", event)]);
+    let pattern = |text: &'static str| ["--event", "e.json", "--pattern", text];
+    let rows: [(&[&str], i32, &[&str]); 14] = [
+        (
+            &["--event", "e.json", "-c", "rules.yaml", "--rule", "big"],
+            0,
+            &[
+                "rule big on bus default does not match: 1 of 2 conditions in the way\n",
+                "  ok   source \"shop\"\n         \"shop\"\n",
+                "  FAIL total {\"numeric\":[\">\",100]}\n         the event has no value there; detail.total has one: put the condition into `detail`\n",
+            ],
+        ),
+        (
+            &["--event", "e.json", "-c", "rules.yaml", "--near", "1"],
+            0,
+            &[
+                "rule shop on bus default matches\n",
+                "does not match: 1 of",
+                "3 further rules do not match; --near 4 or --all shows them\n",
+            ],
+        ),
+        (&["--event", "e.json", "-c", "rules.yaml", "--all"], 0, &["rule far on bus default does not match: 3 of 3"]),
+        (&["--event", "e.json", "-c", "rules.yaml", "--bus", "text"], 0, &["  FAIL detail.total 99.0\n         99\n"]),
+        (
+            &pattern("{\"detail\":{\"items\":{\"sku\":[\"a\"],\"n\":[2]}}}"),
+            0,
+            &[
+                "does not match: 1 of 2",
+                "holds by itself, but in other elements than the rest: detail.items[0].n = 1 (not accepted), detail.items[1].n = 2",
+            ],
+        ),
+        (
+            &pattern("{\"detail\":{\"items\":{\"sku\":[\"b\"],\"n\":[2]}}}"),
+            0,
+            &["the pattern matches\n", "detail.items[0].sku = \"a\" (not accepted), detail.items[1].sku = \"b\""],
+        ),
+        (
+            &pattern("{\"detail\":{\"items\":[\"a\"]}}"),
+            0,
+            &["it is a list without plain values; name a field of it: n, sku\n"],
+        ),
+        (
+            &pattern("{\"detail\":[{\"exists\":true}]}"),
+            0,
+            &["it is an object; name a field of it: items, region, total\n"],
+        ),
+        (&pattern("{\"detail\":{\"totl\":[99]}}"), 0, &["the nearest path is detail.total\n"]),
+        (&pattern("{\"source\":[{\"exists\":false}]}"), 0, &["there is a value: \"shop\"\n"]),
+        (&pattern("{\"id\":[{\"exists\":false}]}"), 0, &["the pattern matches\n", "there is no value, as wanted\n"]),
+        (
+            &pattern("{\"$or\":[{\"source\":[\"a\"],\"id\":[\"b\"]},{\"source\":[\"b\"]}]}"),
+            0,
+            &["(branch 2 of 2 of $or, the nearest)\n"],
+        ),
+        (&["--event", "{", "--pattern", "{\"a\":[1]}"], 78, &["the event is not valid"]),
+        (&["--event", "e.json", "-c", "rules.yaml", "--rule", "gone"], 78, &["no such rule"]),
+    ];
+    for (arguments, code, parts) in rows {
+        let said = place.run(&[&["explain"], arguments].concat(), "");
+        assert_eq!(said.code, Some(code), "{arguments:?}: {}", said.err);
+        let text = if code == 0 { &said.out } else { &said.err };
+        for part in parts {
+            assert!(text.contains(part), "{arguments:?}: `{part}` is not in\n{text}");
+        }
+    }
+    let said = place.run(&["explain", "--event", "-", "-c", "rules.yaml", "-o", "json"], event);
+    let told: Value = serde_json::from_str(&said.out).expect("JSON");
+    assert_eq!((&told[0]["rule"], &told[0]["matched"]), (&"shop".into(), &true.into()));
+    let big = told.as_array().expect("a list").iter().find(|told| told["rule"] == "big").expect("a rule");
+    let missing = &big["branches"][0]["conditions"][1];
+    assert_eq!((&missing["path"], &missing["verdict"]), (&"total".into(), &"missing".into()));
+    assert!(missing["hint"].as_str().is_some_and(|hint| hint.contains("detail.total")), "{missing}");
+}

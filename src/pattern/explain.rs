@@ -1,0 +1,183 @@
+//! Why a pattern matches an event or does not, field by field. Built on the naive evaluator, whose verdict it gives.
+
+use super::eval::{Leaf, accepts, consistent, flatten, search};
+use super::{Alternative, Condition, Numbers, Pattern, Test};
+use crate::event::{Kind, Node, Tree};
+use std::collections::HashMap;
+
+/// Why a pattern matches or not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation {
+    /// As [`super::matches`] says.
+    pub matched: bool,
+    /// In the pattern's order; several only through `$or`.
+    pub branches: Vec<Branch>,
+    /// The branch that matched, or that came nearest.
+    pub nearest: usize,
+}
+
+/// One alternative.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Branch {
+    /// Whether it holds.
+    pub matched: bool,
+    /// How many conditions stand in the way; one where each holds by itself, and not in the same elements.
+    pub failed: usize,
+    /// In the order of their paths.
+    pub findings: Vec<Finding>,
+}
+
+/// One field's condition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// Its path.
+    pub path: String,
+    /// The tests, as JSON texts.
+    pub tests: Vec<String>,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// What the event has at the path.
+    pub values: Vec<Seen>,
+}
+
+/// What came of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It holds.
+    Holds,
+    /// The event has no value there.
+    Missing,
+    /// No value there is accepted.
+    Rejected,
+    /// There are values, and none was wanted.
+    Present,
+    /// It holds by itself, in other elements of an array than the rest.
+    Apart,
+}
+
+/// A value of the event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Where it stands, as in `detail.items[1].sku`.
+    pub at: String,
+    /// Its JSON text.
+    pub text: String,
+    /// Whether a test accepts it.
+    pub accepted: bool,
+}
+
+/// Explains `pattern` on `event`.
+pub fn explain(pattern: &Pattern, event: &Tree<'_>, numbers: Numbers) -> Explanation {
+    let (leaves, places) = (flatten(event), places(event.root()));
+    let none = Vec::new();
+    let mut branches = Vec::with_capacity(pattern.alternatives.len());
+    for alternative in &pattern.alternatives {
+        let mut choice = Vec::new();
+        let matched = search(alternative, 0, &mut choice, &leaves, numbers);
+        let values = |condition: &Condition| leaves.get(&condition.path).unwrap_or(&none).as_slice();
+        let mut findings: Vec<Finding> = alternative
+            .conditions
+            .iter()
+            .map(|condition| finding(condition, values(condition), (matched, &choice), &places, numbers))
+            .collect();
+        let mut failed = findings.iter().filter(|finding| finding.verdict != Verdict::Holds).count();
+        if !matched && failed == 0 {
+            failed = 1;
+            apart(alternative, &mut findings, values);
+        }
+        branches.push(Branch { matched, failed, findings });
+    }
+    let nearest = (0..branches.len()).min_by_key(|&n| (!branches[n].matched, branches[n].failed)).unwrap_or(0);
+    Explanation { matched: branches.iter().any(|branch| branch.matched), branches, nearest }
+}
+
+/// A condition by itself; in a branch that matched, by the elements that were chosen.
+fn finding(
+    condition: &Condition,
+    values: &[Leaf<'_>],
+    (matched, choice): (bool, &[(u32, u32)]),
+    places: &HashMap<usize, String>,
+    numbers: Numbers,
+) -> Finding {
+    let mut ordered: Vec<&Leaf<'_>> = values.iter().collect();
+    ordered.sort_by_key(|leaf| leaf.node.at());
+    let seen: Vec<Seen> = ordered
+        .into_iter()
+        .map(|leaf| Seen {
+            at: places.get(&leaf.node.at()).cloned().unwrap_or_default(),
+            text: String::from_utf8_lossy(leaf.node.raw()).into_owned(),
+            accepted: (!matched || consistent(&leaf.places, choice))
+                && condition
+                    .tests
+                    .iter()
+                    .any(|test| !matches!(test, Test::Exists(false)) && accepts(test, leaf, numbers)),
+        })
+        .collect();
+    let absence = condition.tests.contains(&Test::Exists(false));
+    // Among elements of arrays, absence may hold for those that are chosen.
+    let may_be_absent = absence && values.iter().all(|leaf| !leaf.places.is_empty());
+    let verdict = match () {
+        () if matched || may_be_absent || seen.iter().any(|value| value.accepted) => Verdict::Holds,
+        () if seen.is_empty() => Verdict::Missing,
+        () if condition.tests == [Test::Exists(false)] => Verdict::Present,
+        () => Verdict::Rejected,
+    };
+    let tests = condition.tests.iter().map(ToString::to_string).collect();
+    Finding { path: String::from_utf8_lossy(&condition.path).into_owned(), tests, verdict, values: seen }
+}
+
+/// Marks the conditions whose values lie in elements of arrays: they do not go together.
+fn apart<'l, 't: 'l>(
+    alternative: &Alternative,
+    findings: &mut [Finding],
+    values: impl Fn(&Condition) -> &'l [Leaf<'t>],
+) {
+    for (condition, finding) in alternative.conditions.iter().zip(findings) {
+        if values(condition).iter().any(|leaf| !leaf.places.is_empty()) {
+            finding.verdict = Verdict::Apart;
+        }
+    }
+}
+
+/// Where each value of an event stands, by its offset.
+fn places(root: Node<'_>) -> HashMap<usize, String> {
+    let mut places = HashMap::new();
+    let mut todo = vec![(root, String::new())];
+    while let Some((node, at)) = todo.pop() {
+        match node.kind() {
+            Kind::Object => {
+                for child in node.children() {
+                    let key = child.key();
+                    let key = String::from_utf8_lossy(&key);
+                    todo.push((child, if at.is_empty() { key.into_owned() } else { format!("{at}.{key}") }));
+                }
+            }
+            Kind::Array => todo.extend(node.children().enumerate().map(|(n, child)| (child, format!("{at}[{n}]")))),
+            _ => {
+                places.insert(node.at(), at);
+            }
+        }
+    }
+    places
+}
+
+/// The paths of an event with what stands there: leaves, and the objects and arrays that hold them.
+pub fn paths(event: &Tree<'_>) -> Vec<(String, Kind)> {
+    let (mut paths, mut todo) = (Vec::new(), vec![(event.root(), String::new())]);
+    while let Some((node, path)) = todo.pop() {
+        for child in node.children() {
+            let key = child.key();
+            let key = String::from_utf8_lossy(&key);
+            let inner = match (node.kind(), path.is_empty()) {
+                (Kind::Array, _) => path.clone(),
+                (_, true) => key.into_owned(),
+                (_, false) => format!("{path}.{key}"),
+            };
+            paths.push((inner.clone(), child.kind()));
+            todo.push((child, inner));
+        }
+    }
+    paths.sort_by(|a, b| a.0.cmp(&b.0));
+    paths.dedup();
+    paths
+}
