@@ -1,4 +1,4 @@
-//! Live events as server-sent events: `GET /api/v1/tap?bus=&stage=&pattern=&rule=&rate=&limit=`.
+//! Live events as server-sent events: `GET /api/v1/tap?bus=&stage=&pattern=&number_matching=&rule=&rate=&limit=`.
 
 use super::Admin;
 use super::server::problem;
@@ -29,6 +29,7 @@ pub struct Wanted {
     bus: Option<String>,
     stage: Option<String>,
     pattern: Option<String>,
+    number_matching: Option<String>,
     rule: Option<String>,
     rate: Option<String>,
     limit: Option<u64>,
@@ -52,6 +53,7 @@ pub async fn tap(State(admin): State<Arc<Admin>>, Query(wanted): Query<Wanted>) 
 struct View {
     watching: Watching,
     pattern: Option<Pattern>,
+    numbers: Numbers,
     rule: Option<String>,
     limiter: DefaultDirectRateLimiter,
     left: u64,
@@ -81,12 +83,18 @@ impl View {
         }
         let pattern = wanted.pattern.map(|text| pattern::parse(text.as_bytes(), &pattern::Limits::default()));
         let pattern = pattern.transpose().map_err(|error| format!("the pattern is not valid: {}", error.message))?;
+        let numbers = match wanted.number_matching.as_deref() {
+            None | Some("value") => Numbers::Value,
+            Some("text") => Numbers::Text,
+            Some(other) => return Err(format!("number_matching is `value` or `text`, not `{other}`")),
+        };
         let rate = wanted.rate.map_or(Ok(RATE), |rate| Rate::parse(&rate))?;
         let quota = Quota::with_period(rate.per / rate.count).ok_or("the rate is too high")?;
         let burst = NonZeroU32::new(rate.count).unwrap_or(NonZeroU32::MIN);
         Ok(Self {
             watching: admin.taps.open(stage, wanted.bus),
             pattern,
+            numbers,
             rule: wanted.rule,
             limiter: DefaultDirectRateLimiter::direct(quota.allow_burst(burst)),
             left: wanted.limit.unwrap_or(u64::MAX),
@@ -119,7 +127,7 @@ impl View {
             return false;
         }
         let Some(pattern) = &self.pattern else { return true };
-        Tree::parse(&seen.event).is_ok_and(|tree| pattern::matches(pattern, &tree, Numbers::Value))
+        Tree::parse(&seen.event).is_ok_and(|tree| pattern::matches(pattern, &tree, self.numbers))
     }
 
     fn line(&mut self, seen: &Seen) -> String {

@@ -1,6 +1,7 @@
 //! `sluice logs`: list, follow and search log groups.
 
 use super::output;
+use super::patterns::Comparing;
 use crate::app::{Exit, Failed};
 use crate::deliver::dispatcher::group_folder;
 use crate::event::Tree;
@@ -62,6 +63,8 @@ pub struct Filter {
     /// Only events whose `time` is not before this: 15m ago, or 2024-01-31T09:00:00Z
     #[arg(long)]
     since: Option<String>,
+    #[command(flatten)]
+    comparing: Comparing,
 }
 
 impl Logs {
@@ -84,6 +87,7 @@ impl Logs {
 /// A filter, parsed.
 struct Ready {
     pattern: Option<Pattern>,
+    numbers: Numbers,
     since: Option<i64>,
 }
 
@@ -93,7 +97,8 @@ impl Filter {
         let pattern =
             pattern.map_err(|error| Failed::new(Exit::Config, format!("the pattern is not valid: {error}")))?;
         let since = self.since.as_ref().map(|text| time::parse_since(text, time::wall_millis())).transpose();
-        Ok(Ready { pattern, since: since.map_err(|message| Failed::new(Exit::Config, message))? })
+        let numbers = self.comparing.numbers();
+        Ok(Ready { pattern, numbers, since: since.map_err(|message| Failed::new(Exit::Config, message))? })
     }
 }
 
@@ -108,7 +113,7 @@ impl Ready {
             time.and_then(|text| time::parse_iso(&String::from_utf8_lossy(&text))).is_some_and(|time| time >= since)
         };
         self.since.is_none_or(late)
-            && self.pattern.as_ref().is_none_or(|pattern| pattern::matches(pattern, &tree, Numbers::Value))
+            && self.pattern.as_ref().is_none_or(|pattern| pattern::matches(pattern, &tree, self.numbers))
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::admin::Remote;
 use super::output;
+use super::patterns::Comparing;
 use crate::app::{Exit, Failed};
+use crate::pattern::Numbers;
 use crate::time;
 use reqwest::Method;
 use std::io::Write;
@@ -35,12 +37,17 @@ pub struct Tap {
     #[arg(short, long)]
     long: bool,
     #[command(flatten)]
+    comparing: Comparing,
+    #[command(flatten)]
     remote: Remote,
 }
 
 impl Tap {
     pub fn run(self) -> Result<(), Failed> {
         let mut query = vec![("rate", self.rate)];
+        if self.comparing.numbers() == Numbers::Text {
+            query.push(("number_matching", "text".to_owned()));
+        }
         let limit = self.limit.map(|limit| limit.to_string());
         for (name, value) in
             [("bus", self.bus), ("stage", self.stage), ("pattern", self.pattern), ("rule", self.rule), ("limit", limit)]

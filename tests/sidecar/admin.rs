@@ -127,11 +127,25 @@ fn rules_are_listed_shown_counted_and_switched() {
 fn tap_shows_each_stage_through_a_pattern() {
     let mut running = Running::start();
     let url = format!("http://{}", running.admin);
-    let rows: [(&[&str], u64, &str); 6] = [
+    let rows: [(&[&str], u64, &str); 7] = [
         (&["a/b", "--limit", "1"], 3, "{\"source\":\"s\",\"detail\":{\"n\":3,\"odd\":true}}"),
         (&["--rule", "big", "--limit", "1"], 7, "\"n\":7"),
         (&["--stage", "matched", "--rule", "big", "--limit", "1"], 7, "\"n\":7"),
         (&["--stage", "dead", "--long", "--limit", "1"], u64::MAX, "\"error\":\"INVALID_EVENT: "),
+        (
+            &[
+                "--stage",
+                "matched",
+                "--pattern",
+                "{\"detail\":{\"n\":[8]}}",
+                "--number-matching",
+                "text",
+                "--limit",
+                "1",
+            ],
+            8,
+            "\"n\":8",
+        ),
         (&["--stage", "unmatched", "--pattern", "{\"detail\":{\"n\":[4]}}", "--limit", "1"], 4, "\"n\":4"),
         (&["--stage", "delivered", "--long", "--limit", "1"], 9, "\"target\":\"log\""),
     ];
@@ -165,6 +179,7 @@ fn tap_shows_each_stage_through_a_pattern() {
         ("stage=ingress&rule=big", "no rule has matched"),
         ("pattern=%7B", "not valid"),
         ("rate=x", "rate"),
+        ("number_matching=x", "`value` or `text`"),
     ];
     for (query, part) in refused {
         let (status, body) = get(&running.admin, &format!("/api/v1/tap?{query}")).expect("an answer");
