@@ -30,7 +30,9 @@ mod stream;
 mod trouble;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::process::Command;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 /// What a scenario needs.
 enum On {
@@ -81,6 +83,27 @@ const SCENARIOS: &[Scenario] = &[
     ("nats_server_restarts", On::Nats(jetstream::server_restarts)),
 ];
 
+/// What no scenario takes; the longest takes a third of it.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Ends everything where a scenario hangs, so that the others' results are known and nothing is left running.
+fn guard(name: &'static str) -> Sender<()> {
+    let (done, over) = channel();
+    std::thread::spawn(move || {
+        if over.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+            println!("test {name} ... FAILED: not over after {} s", LIMIT.as_secs());
+            let ours = std::process::id().to_string();
+            for command in [&["pkill", "-KILL", "-P", &ours][..], &["tests/kafka", "stop"], &["tests/nats", "stop"]] {
+                let done =
+                    Command::new(command[0]).args(&command[1..]).current_dir(env!("CARGO_MANIFEST_DIR")).status();
+                println!("{}: {done:?}", command.join(" "));
+            }
+            std::process::exit(1);
+        }
+    });
+    done
+}
+
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let chosen: Vec<_> = SCENARIOS
@@ -90,7 +113,7 @@ fn main() {
     let (mut kafka, mut nats) = (None, None);
     let (mut passed, mut failed) = (0, 0);
     for (name, scenario) in chosen {
-        let begin = Instant::now();
+        let (begin, running) = (Instant::now(), guard(name));
         let good = catch_unwind(AssertUnwindSafe(|| match scenario {
             On::Kafka(run) => run(kafka.get_or_insert_with(kafka::Kafka::start)),
             On::Nats(run) => run(nats.get_or_insert_with(nats::Nats::start)),
@@ -100,6 +123,7 @@ fn main() {
             }
         }))
         .is_ok();
+        drop(running);
         println!("test {name} ... {} ({:.1} s)", if good { "ok" } else { "FAILED" }, begin.elapsed().as_secs_f64());
         if good { passed += 1 } else { failed += 1 }
     }
