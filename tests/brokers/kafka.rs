@@ -60,6 +60,7 @@ impl Kafka {
     /// Starts a broker on the given ports.
     pub fn start_at(port: u16, sasl: u16) -> Self {
         let folder = TempDir::new().expect("a folder");
+        crate::BROKERS.lock().expect("a list").push(("tests/kafka", folder.path().display().to_string()));
         let (tls, sasl_tls) = (free_port(), free_port());
         let authority = Authority::new();
         let files = authority.write(folder.path());

@@ -31,6 +31,7 @@ mod trouble;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -86,17 +87,23 @@ const SCENARIOS: &[Scenario] = &[
 /// What no scenario takes; the longest takes a third of it.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// The brokers started, by the script and the folder to stop them with.
+static BROKERS: Mutex<Vec<(&str, String)>> = Mutex::new(Vec::new());
+
+fn stop(command: &[&str]) {
+    let done = Command::new(command[0]).args(&command[1..]).current_dir(env!("CARGO_MANIFEST_DIR")).status();
+    println!("{}: {done:?}", command.join(" "));
+}
+
 /// Ends everything where a scenario hangs, so that the others' results are known and nothing is left running.
 fn guard(name: &'static str) -> Sender<()> {
     let (done, over) = channel();
     std::thread::spawn(move || {
         if over.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
             println!("test {name} ... FAILED: not over after {} s", LIMIT.as_secs());
-            let ours = std::process::id().to_string();
-            for command in [&["pkill", "-KILL", "-P", &ours][..], &["tests/kafka", "stop"], &["tests/nats", "stop"]] {
-                let done =
-                    Command::new(command[0]).args(&command[1..]).current_dir(env!("CARGO_MANIFEST_DIR")).status();
-                println!("{}: {done:?}", command.join(" "));
+            stop(&["pkill", "-KILL", "-P", &std::process::id().to_string()]);
+            for (script, folder) in BROKERS.lock().expect("a list").iter() {
+                stop(&[script, "stop", folder]);
             }
             std::process::exit(1);
         }

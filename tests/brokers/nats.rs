@@ -40,6 +40,7 @@ pub fn end(folder: &Path) {
 impl Nats {
     pub fn start() -> Self {
         let folder = TempDir::new().expect("a folder");
+        crate::BROKERS.lock().expect("a list").push(("tests/nats", folder.path().display().to_string()));
         let port = free_port();
         serve(folder.path(), port, None);
         let url = format!("nats://127.0.0.1:{port}");
