@@ -6,6 +6,7 @@ use async_nats::jetstream::{self, context::GetStreamByNameErrorKind};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerError};
 use bytes::Bytes;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -123,12 +124,13 @@ pub fn log(event: &Event) {
 /// What the server has refused on a connection: it says so beside the stream of answers.
 #[derive(Default)]
 pub struct Refusals {
-    /// How often each was said: once for every message.
-    said: Mutex<HashMap<Refusal, u32>>,
+    /// When each was last said, by how many had been said.
+    said: Mutex<HashMap<Refusal, u64>>,
+    count: AtomicU64,
     news: Notify,
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Refusal {
     Publish(String),
     Subscribe(String),
@@ -145,26 +147,29 @@ impl Refusals {
         let Some(subject) = rest.split('"').nth(1).map(str::to_owned) else { return };
         let refusal = if rest.starts_with("Publish") { Refusal::Publish(subject) } else { Refusal::Subscribe(subject) };
         let mut said = self.said();
-        if said.len() < REFUSALS || said.contains_key(&refusal) {
-            *said.entry(refusal).or_default() += 1;
+        if said.len() >= REFUSALS
+            && let Some(oldest) = said.iter().min_by_key(|(_, last)| **last).map(|(refusal, _)| refusal.clone())
+        {
+            said.remove(&oldest);
         }
+        said.insert(refusal, self.count.fetch_add(1, Ordering::Relaxed) + 1);
         drop(said);
         self.news.notify_waiters();
     }
 
-    fn said(&self) -> MutexGuard<'_, HashMap<Refusal, u32>> {
+    fn said(&self) -> MutexGuard<'_, HashMap<Refusal, u64>> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the refusal of one message to a subject, if there is one.
-    pub fn publishing(&self, subject: &str) -> bool {
-        let (mut said, refusal) = (self.said(), Refusal::Publish(subject.to_owned()));
-        let Some(times) = said.get_mut(&refusal) else { return false };
-        *times -= 1;
-        if *times == 0 {
-            said.remove(&refusal);
-        }
-        true
+    /// How many were said.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether a message to a subject was refused after the first `count` refusals. All messages to it are then: the
+    /// server's words name no message, and some of them may be lost where they are many.
+    pub fn publishing(&self, subject: &str, count: u64) -> bool {
+        self.said().get(&Refusal::Publish(subject.to_owned())).is_some_and(|&last| last > count)
     }
 
     /// Whether we may not subscribe to a subject.
@@ -183,7 +188,8 @@ impl Refusals {
     async fn heard(&self, inbox: &str) {
         loop {
             let news = self.news.notified();
-            if self.unanswered() || self.publishing(inbox) {
+            let asked = Refusal::Publish(inbox.to_owned());
+            if self.unanswered() || self.said().remove(&asked).is_some() {
                 return;
             }
             news.await;

@@ -5,7 +5,7 @@ use crate::deliver::dispatcher::{Dispatcher, Origin};
 use crate::deliver::retry::Failure;
 use crate::deliver::{Payload, RuleName};
 use crate::envelope::{self, Batch, DeliveryId};
-use crate::event::{Scanner, Tree, decode};
+use crate::event::{Fault, Scanner, Tree, decode};
 use crate::matcher::Scratch;
 use crate::metrics::{Latency, Metrics, labels};
 use crate::plan::{BusId, BusPlan, Plan, PlannedTarget, RulePlan};
@@ -246,9 +246,9 @@ impl Worker {
         let mut matched = std::mem::take(&mut self.matched);
         matched.clear();
         {
-            let fields = decode(step.bytes(origin), bus.matcher.paths(), &mut self.scanner, &self.bump)
-                .map_err(|fault| Failure::permanent("INVALID_EVENT", format!("the event is not valid: {fault}")))?;
-            matched.extend_from_slice(bus.matcher.matches(&fields, &mut self.scratch));
+            let fields =
+                decode(step.bytes(origin), bus.matcher.paths(), &mut self.scanner, &self.bump).map_err(invalid)?;
+            matched.extend_from_slice(bus.matcher.matches(&fields, &mut self.scratch).map_err(invalid)?);
         }
         if self.taps.any() {
             self.show(bus, step.bytes(origin), &matched);
@@ -381,6 +381,10 @@ impl Worker {
 }
 
 /// The event of a record that is none by itself; `None` where the record is the event.
+fn invalid(fault: Fault) -> Failure {
+    Failure::permanent("INVALID_EVENT", format!("the event is not valid: {fault}"))
+}
+
 fn framed(origin: Origin<'_>) -> Result<Option<Payload>, Failure> {
     let source = &origin.batch.source;
     if source.framing == Framing::EventBridge {

@@ -65,7 +65,10 @@ impl Explain {
         })?;
         let mut told = Vec::new();
         for (rule, pattern, numbers) in self.patterns()? {
-            told.push(Told { rule, explanation: explain(&pattern, &event, numbers) });
+            let explanation = explain(&pattern, &event, numbers).ok_or_else(|| {
+                Failed::new(Exit::Config, "the event's arrays offer too many choices of elements to explain")
+            })?;
+            told.push(Told { rule, explanation });
         }
         // Those that match first, then those that came nearest.
         told.sort_by_key(|told| {

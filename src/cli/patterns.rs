@@ -100,10 +100,10 @@ impl<'m> Judge<'m> {
     /// The numbers of the patterns that match an event.
     ///
     /// # Errors
-    /// The text is no event.
+    /// The text is no event, or its arrays make a pattern too hard to decide.
     pub fn matches(&mut self, event: &[u8]) -> Result<&[u32], Fault> {
         self.bump.reset();
         let fields = decode(event, self.matcher.paths(), &mut self.scanner, &self.bump)?;
-        Ok(self.matcher.matches(&fields, &mut self.scratch))
+        self.matcher.matches(&fields, &mut self.scratch)
     }
 }

@@ -48,7 +48,7 @@ impl Outlets {
         Ok(Self {
             data_dir: data_dir.to_owned(),
             producers: Producers::new(event_bytes),
-            connections: Connections::new(runtime.clone()),
+            connections: Connections::default(),
             endpoints: Endpoints::new(runtime.clone(), egress),
             files: Writer::spawn("sluice-files", fatal)?,
             stdout: Writer::spawn("sluice-stdout", fatal)?,

@@ -17,7 +17,6 @@ use futures_util::stream::FuturesUnordered;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel};
 
 /// Publications under way at once; the client's own bound is 5,000.
@@ -26,18 +25,13 @@ const WINDOW: usize = 2048;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connections by their servers and credentials.
+#[derive(Default)]
 pub struct Connections {
-    runtime: Handle,
     /// Sinks keep them open.
     open: Vec<(Arc<NatsClient>, WeakUnboundedSender<Box<Delivery>>)>,
 }
 
 impl Connections {
-    /// No connections yet.
-    pub fn new(runtime: Handle) -> Self {
-        Self { runtime, open: Vec::new() }
-    }
-
     /// A sink for a subject, on a connection shared with other targets of the same servers and credentials.
     pub fn subject(&mut self, target: &NatsTarget) -> SubjectSink {
         self.open.retain(|(_, queue)| queue.strong_count() > 0);
@@ -47,7 +41,7 @@ impl Connections {
             None => {
                 let (queue, deliveries) = unbounded_channel();
                 self.open.push((Arc::clone(&target.client), queue.downgrade()));
-                self.runtime.spawn(run(Arc::clone(&target.client), deliveries));
+                spawn(Arc::clone(&target.client), deliveries);
                 queue
             }
         };
@@ -80,9 +74,34 @@ impl SubjectSink {
     }
 }
 
+/// What there was when something was sent.
+#[derive(Clone, Copy)]
+struct Since {
+    connection: u64,
+    refusals: u64,
+}
+
+impl Since {
+    fn now(client: &Client, refusals: &Refusals) -> Self {
+        Self { connection: connection(client), refusals: refusals.count() }
+    }
+}
+
 /// A connection, and what was refused on it.
 type Link = (Client, Arc<Refusals>);
 type Ended = (Box<Delivery>, Result<(), Failure>);
+
+/// A connection has a thread of its own. What is ready first there runs first, so the server's refusals, which the
+/// client tells through a task of their own, are noted before the answers that came after them are seen.
+fn spawn(servers: Arc<NatsClient>, deliveries: UnboundedReceiver<Box<Delivery>>) {
+    let work = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(servers, deliveries)),
+        Err(error) => tracing::error!("cannot start a NATS connection: {error}"),
+    };
+    if let Err(error) = std::thread::Builder::new().name("sluice-out-nats".into()).spawn(work) {
+        tracing::error!("cannot start a NATS connection: {error}");
+    }
+}
 
 /// Publishes until no sink is left.
 async fn run(servers: Arc<NatsClient>, mut deliveries: UnboundedReceiver<Box<Delivery>>) {
@@ -117,7 +136,7 @@ async fn run(servers: Arc<NatsClient>, mut deliveries: UnboundedReceiver<Box<Del
                 if count == 0 {
                     break;
                 }
-                let (mut sent, connection) = (Vec::new(), connection(&client));
+                let (mut sent, since) = (Vec::new(), Since::now(&client, &refusals));
                 for delivery in arrived.drain(..) {
                     let super::Sink::Nats(sink) = &delivery.outlet.sink else { continue };
                     let (subject, jetstream) = (sink.subject(&delivery), sink.jetstream);
@@ -125,7 +144,7 @@ async fn run(servers: Arc<NatsClient>, mut deliveries: UnboundedReceiver<Box<Del
                         match publish(&context, &subject, &delivery).await {
                             Ok(ack) => {
                                 let link = (client.clone(), Arc::clone(&refusals));
-                                acknowledged.push(acknowledge(ack, delivery, link, subject));
+                                acknowledged.push(acknowledge(ack, delivery, link, since, subject));
                             }
                             Err(failure) => delivery.finish(Err(failure)),
                         }
@@ -138,7 +157,7 @@ async fn run(servers: Arc<NatsClient>, mut deliveries: UnboundedReceiver<Box<Del
                     }
                 }
                 if !sent.is_empty() {
-                    flushed.push(confirm((client.clone(), Arc::clone(&refusals)), connection, sent));
+                    flushed.push(confirm((client.clone(), Arc::clone(&refusals)), since, sent));
                 }
             }
         }
@@ -186,6 +205,7 @@ async fn acknowledge(
     ack: async_nats::jetstream::context::PublishAckFuture,
     delivery: Box<Delivery>,
     (client, refusals): Link,
+    since: Since,
     subject: String,
 ) -> Ended {
     let result = match ack.await {
@@ -193,7 +213,7 @@ async fn acknowledge(
         Err(error) => {
             let why = format!("subject {subject}: {}", nats::causes(&error));
             Err(match error.kind() {
-                PublishErrorKind::TimedOut if refusals.publishing(&subject) => not_allowed(&subject),
+                PublishErrorKind::TimedOut if refusals.publishing(&subject, since.refusals) => not_allowed(&subject),
                 PublishErrorKind::TimedOut => Failure::retry("TIMEOUT", format!("{why}; is the server up?")),
                 // Nobody listens: no stream has the subject, or JetStream is not there now.
                 PublishErrorKind::StreamNotFound => match nats::stream_of(&client, &subject).await {
@@ -211,15 +231,15 @@ async fn acknowledge(
     (delivery, result)
 }
 
-/// Settles what was sent on a connection, the `sent_on`-th, when the server has read it, but for what it refused.
-async fn confirm((client, refusals): Link, sent_on: u64, sent: Vec<(Box<Delivery>, String)>) -> Vec<Ended> {
+/// Settles what was sent on one connection when the server has read it, but for what it refused.
+async fn confirm((client, refusals): Link, since: Since, sent: Vec<(Box<Delivery>, String)>) -> Vec<Ended> {
     let result = match tokio::time::timeout(PATIENCE, nats::read_through(&client, &refusals)).await {
         Ok(Err(why)) => Err(Failure::retry("CONNECTION_FAILURE", why)),
-        Ok(Ok(())) if connection(&client) == sent_on => Ok(()),
+        Ok(Ok(())) if connection(&client) == since.connection => Ok(()),
         Ok(Ok(())) => Err(Failure::retry("CONNECTION_FAILURE", "the connection was made anew meanwhile")),
         Err(_) => Err(Failure::retry("TIMEOUT", "the server does not answer; is it up?")),
     };
-    let end = |(delivery, subject): (Box<Delivery>, String)| match refusals.publishing(&subject) {
+    let end = |(delivery, subject): (Box<Delivery>, String)| match refusals.publishing(&subject, since.refusals) {
         true => (delivery, Err(not_allowed(&subject))),
         false => (delivery, result.clone()),
     };

@@ -41,6 +41,11 @@ pub struct Place(u32);
 impl Place {
     /// No array of objects around the value.
     pub const NONE: Place = Place(0);
+
+    /// Elements are numbered in document order.
+    pub fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// An element of one array of the event.
@@ -89,16 +94,15 @@ impl<'b> Fields<'b> {
         self.places.len() > 1
     }
 
-    /// The array elements around a value, innermost first.
-    pub fn places(&self, place: Place) -> impl Iterator<Item = Element> {
+    /// The array elements around a value, innermost first, each with the place that it is.
+    pub fn places(&self, place: Place) -> impl Iterator<Item = (Place, Element)> {
         let mut at = place;
         std::iter::from_fn(move || {
             if at == Place::NONE {
                 return None;
             }
             let (element, outer) = self.places[at.0 as usize];
-            at = outer;
-            Some(element)
+            Some((std::mem::replace(&mut at, outer), element))
         })
     }
 }

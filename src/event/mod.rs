@@ -13,7 +13,7 @@ pub mod text;
 pub mod tree;
 pub mod walk;
 
-pub use decode::{Field, Fields, Value, decode};
+pub use decode::{Field, Fields, Place, Value, decode};
 pub use paths::{FieldId, PathTree, PathTreeBuilder};
 pub use scan::Scanner;
 pub use tree::{Kind, Node, Tree};

@@ -43,6 +43,7 @@ impl Scanner {
         let first = payload.iter().position(|b| !matches!(b, b' ' | b'\t' | b'\n' | b'\r'));
         match first {
             None => return Err(Fault::new(FaultKind::Empty, 0)),
+            Some(0) if payload.starts_with(b"\xEF\xBB\xBF") => return Err(Fault::new(FaultKind::ByteOrderMark, 0)),
             Some(at) if payload[at] != b'{' => return Err(Fault::new(FaultKind::NotAnObject, at)),
             Some(_) => {}
         }

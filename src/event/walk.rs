@@ -27,6 +27,8 @@ pub enum FaultKind {
     Empty,
     /// The top value is no object.
     NotAnObject,
+    /// A byte order mark stands before the object.
+    ByteOrderMark,
     /// Not UTF-8.
     Utf8,
     /// An open string or a raw control character in one.
@@ -47,6 +49,8 @@ pub enum FaultKind {
     TooDeep,
     /// More than 4 GiB.
     TooLarge,
+    /// Arrays of one path, spelled in several ways, from which elements can be chosen in too many ways.
+    TooManyChoices,
 }
 
 impl Fault {
@@ -60,6 +64,7 @@ impl fmt::Display for Fault {
         let what = match self.kind {
             FaultKind::Empty => "empty text, expected a JSON object",
             FaultKind::NotAnObject => "not a JSON object",
+            FaultKind::ByteOrderMark => "a byte order mark, which JSON does not allow,",
             FaultKind::Utf8 => "invalid UTF-8",
             FaultKind::BadString => "unclosed string or raw control character in a string",
             FaultKind::BadEscape => "invalid escape in a string",
@@ -70,6 +75,12 @@ impl fmt::Display for Fault {
             FaultKind::Trailing => "text after the closing brace",
             FaultKind::TooDeep => "nested deeper than 1001 levels",
             FaultKind::TooLarge => "larger than 4 GiB",
+            FaultKind::TooManyChoices => {
+                return f.write_str(
+                    "too many ways to choose elements of its arrays: fields of a rule lie in many arrays that keys \
+                     with dots or equal keys give the same path",
+                );
+            }
         };
         write!(f, "{what} at byte {}", self.at)
     }

@@ -1,90 +1,206 @@
 //! Consistency of values that lie in arrays of objects (pattern language, section 8).
 //!
-//! The normative procedure of section 3, with one addition: a choice that failed once is not tried again, and two
-//! choices are the same when they agree on every array that a later path has a value in. So the work is bounded by
-//! the number of distinct element chains, not by their products over unrelated arrays.
+//! The normative procedure of section 3, with three additions. A choice that failed once is not tried again, where two
+//! choices are the same when they agree on every array that a later path has a value in. Values in elements that the
+//! choice excludes are passed over at once. And the steps are bounded: where an event gives each path at most one
+//! array inside each element, a value is met once for each level of arrays around it, which [`Budget`] always allows.
+//! Events that spell arrays of one path in several ways (equal keys, keys with dots) can make the choices multiply, up
+//! to the number of elements to the power of the number of such arrays; what that takes is bounded for the event.
 
 use super::{Alternative, Matcher};
-use crate::event::decode::Element;
-use crate::event::{Field, Fields};
-use std::collections::BTreeSet;
+use crate::event::{Fault, FaultKind, Fields, Place};
+use std::collections::{BTreeMap, HashSet};
+
+/// Steps that the choices of one event may take beyond what each alternative is allowed by itself.
+const SPARE: u64 = 1 << 20;
+
+/// What is left of an event's steps.
+#[derive(Default)]
+pub(super) struct Budget {
+    share: u64,
+    spare: u64,
+}
+
+impl Budget {
+    pub fn for_an_event() -> Self {
+        Self { share: 0, spare: SPARE }
+    }
+
+    fn step(&mut self) -> Result<(), Fault> {
+        let left = if self.share > 0 { &mut self.share } else { &mut self.spare };
+        *left = left.checked_sub(1).ok_or(Fault::new(FaultKind::TooManyChoices, 0))?;
+        Ok(())
+    }
+}
 
 /// Whether values of one consistent choice satisfy all conditions. Each condition is known to hold by itself.
-pub(super) fn consistent(matcher: &Matcher, alternative: &Alternative, event: &Fields<'_>) -> bool {
-    let condition = |n: usize| &matcher.conditions[alternative.conditions[n] as usize];
-    let placed = |n: usize| event.values(condition(n).field).any(|field| event.places(field.place).next().is_some());
-    let tied = (0..alternative.conditions.len()).filter(|&n| placed(n)).count();
-    // Absence was assumed to hold, so it must be looked at even for a single field.
-    if tied == 0 || (tied == 1 && !(0..alternative.conditions.len()).any(|n| condition(n).absence)) {
-        return (0..alternative.conditions.len()).all(|n| {
-            let condition = condition(n);
-            !condition.absence
-                || !event.has(condition.field)
-                || event.values(condition.field).any(|field| condition.accepts(&field.value))
+///
+/// # Errors
+/// The event offers more choices than the budget allows to try.
+pub(super) fn consistent(
+    matcher: &Matcher,
+    alternative: &Alternative,
+    event: &Fields<'_>,
+    budget: &mut Budget,
+) -> Result<bool, Fault> {
+    let conditions = || alternative.conditions.iter().map(|&number| &matcher.conditions[number as usize]);
+    let placed = |field| event.values(field).any(|value| value.place != Place::NONE);
+    let mut tied: Vec<_> = conditions().filter(|condition| placed(condition.field)).collect();
+    let by_itself = conditions().filter(|condition| !placed(condition.field)).all(|condition| {
+        !condition.absence
+            || !event.has(condition.field)
+            || event.values(condition.field).any(|field| condition.accepts(&field.value))
+    });
+    if !by_itself {
+        return Ok(false);
+    }
+    let absence = tied.iter().any(|condition| condition.absence);
+    if !absence {
+        // What a value outside of arrays satisfies restricts no other.
+        tied.retain(|condition| {
+            !event.values(condition.field).any(|field| field.place == Place::NONE && condition.accepts(&field.value))
         });
-    }
-    let mut later = vec![BTreeSet::new(); alternative.conditions.len() + 1];
-    for n in (0..alternative.conditions.len()).rev() {
-        let mut arrays = later[n + 1].clone();
-        for field in event.values(condition(n).field) {
-            arrays.extend(event.places(field.place).map(|element| element.array));
+        if tied.len() < 2 {
+            return Ok(true);
         }
-        later[n] = arrays;
     }
-    let mut search = Search { matcher, alternative, event, later, failed: BTreeSet::new() };
-    search.from(0, &mut Vec::new())
+    let tied: Vec<Tied> = tied
+        .into_iter()
+        .map(|condition| {
+            let values = event.values(condition.field).map(|field| (field.place, condition.accepts(&field.value)));
+            Tied::new(event, values.filter(|&(_, accepted)| absence || accepted), condition.absence)
+        })
+        .collect();
+    let mut last_use = BTreeMap::new();
+    for (n, tied) in tied.iter().enumerate() {
+        last_use.extend(tied.arrays.iter().map(|&(array, ..)| (array, n)));
+        budget.share += tied.allowed;
+    }
+    let mut search = Search { event, last_use, choice: Vec::new(), failed: HashSet::new(), budget };
+    let found = search.from(&tied, 0);
+    budget.share = 0;
+    found
 }
 
-struct Search<'a, 'b> {
-    matcher: &'a Matcher,
-    alternative: &'a Alternative,
+/// Ranges of values by the number of what they lie in, ascending.
+type Ranges = Vec<(u32, usize, usize)>;
+
+/// The values that a condition chooses from.
+struct Tied {
+    /// In document order; whether the condition accepts each.
+    values: Vec<(Place, bool)>,
+    absence: bool,
+    /// By array and by element: which values lie in it. They follow each other.
+    arrays: Ranges,
+    elements: Ranges,
+    /// Steps that one array a path and element can take.
+    allowed: u64,
+}
+
+impl Tied {
+    fn new(event: &Fields<'_>, values: impl Iterator<Item = (Place, bool)>, absence: bool) -> Self {
+        let mut tied =
+            Self { values: values.collect(), absence, arrays: Vec::new(), elements: Vec::new(), allowed: 64 };
+        let mut chain = Vec::new();
+        for (n, &(place, _)) in tied.values.iter().enumerate() {
+            chain.clear();
+            chain.extend(event.places(place));
+            tied.allowed += 4 + 4 * chain.len() as u64;
+            for &(place, element) in chain.iter().rev() {
+                extend(&mut tied.elements, place.number(), n);
+                extend(&mut tied.arrays, element.array, n);
+            }
+        }
+        tied
+    }
+}
+
+/// Adds a value to the range of what it lies in. Numbers first come in ascending order, as they stand in the document.
+fn extend(ranges: &mut Ranges, number: u32, value: usize) {
+    match ranges.binary_search_by_key(&number, |range| range.0) {
+        Ok(found) => ranges[found].2 = value + 1,
+        Err(_) => ranges.push((number, value, value + 1)),
+    }
+}
+
+fn range(ranges: &Ranges, number: u32) -> Option<(usize, usize)> {
+    let found = ranges.binary_search_by_key(&number, |range| range.0).ok()?;
+    Some((ranges[found].1, ranges[found].2))
+}
+
+struct Search<'a, 'b, 'c> {
     event: &'a Fields<'b>,
-    /// Per condition: the arrays that it and the conditions after it have values in.
-    later: Vec<BTreeSet<u32>>,
-    failed: BTreeSet<(usize, Vec<(u32, u32)>)>,
+    /// The last condition that has a value in an array.
+    last_use: BTreeMap<u32, usize>,
+    /// Array and chosen element.
+    choice: Vec<(u32, Place)>,
+    /// Conditions with the choices, as far as they matter, that they and those after them failed under.
+    failed: HashSet<(usize, Vec<u32>)>,
+    budget: &'c mut Budget,
 }
 
-impl<'b> Search<'_, 'b> {
-    /// Whether the conditions from number `n` on can be satisfied beside `choice`; at most 256 deep.
-    fn from(&mut self, n: usize, choice: &mut Vec<Element>) -> bool {
-        let Some(&number) = self.alternative.conditions.get(n) else { return true };
-        let mut state: Vec<_> = choice
-            .iter()
-            .filter(|element| self.later[n].contains(&element.array))
-            .map(|element| (element.array, element.index))
-            .collect();
+impl Search<'_, '_, '_> {
+    /// Whether the conditions from number `n` on can be satisfied beside the choice; at most 256 deep.
+    fn from(&mut self, conditions: &[Tied], n: usize) -> Result<bool, Fault> {
+        let Some(tied) = conditions.get(n) else { return Ok(true) };
+        self.budget.step()?;
+        let matters = self.choice.iter().filter(|(array, _)| self.last_use.get(array).is_some_and(|&last| last >= n));
+        let mut state: Vec<u32> = matters.map(|(_, place)| place.number()).collect();
         state.sort_unstable();
-        state.dedup();
-        if self.failed.contains(&(n, state.clone())) {
-            return false;
+        let state = (n, state);
+        if self.failed.contains(&state) {
+            return Ok(false);
         }
-        let condition = &self.matcher.conditions[number as usize];
-        let event = self.event;
-        let mut present = false;
-        for field in event.values(condition.field) {
-            if !self.fits(field, choice) {
+        let (mut at, mut present) = (0, false);
+        while let Some(&(place, accepted)) = tied.values.get(at) {
+            self.budget.step()?;
+            if let Some(next) = self.beyond(tied, at, place) {
+                at = next;
                 continue;
             }
             present = true;
-            if condition.accepts(&field.value) {
-                let depth = choice.len();
-                choice.extend(event.places(field.place));
-                if self.from(n + 1, choice) {
-                    return true;
+            if accepted {
+                let depth = self.choice.len();
+                self.choose(place);
+                if self.from(conditions, n + 1)? {
+                    return Ok(true);
                 }
-                choice.truncate(depth);
+                self.choice.truncate(depth);
             }
+            at += 1;
         }
-        if !present && condition.absence && self.from(n + 1, choice) {
-            return true;
+        if !present && tied.absence && self.from(conditions, n + 1)? {
+            return Ok(true);
         }
-        self.failed.insert((n, state));
-        false
+        self.failed.insert(state);
+        Ok(false)
     }
 
-    fn fits(&self, field: &Field<'b>, choice: &[Element]) -> bool {
-        self.event
-            .places(field.place)
-            .all(|at| choice.iter().all(|chosen| chosen.array != at.array || chosen.index == at.index))
+    fn chosen(&self, array: u32) -> Option<Place> {
+        self.choice.iter().find(|(chosen, _)| *chosen == array).map(|&(_, place)| place)
+    }
+
+    fn choose(&mut self, place: Place) {
+        for (place, element) in self.event.places(place) {
+            if self.chosen(element.array).is_none() {
+                self.choice.push((element.array, place));
+            }
+        }
+    }
+
+    /// Where to go on when a value lies in an element that is not the chosen one of its array: at the chosen one's
+    /// values, or behind the array.
+    fn beyond(&self, tied: &Tied, at: usize, place: Place) -> Option<usize> {
+        let mut outermost = None;
+        for (place, element) in self.event.places(place) {
+            if let Some(chosen) = self.chosen(element.array).filter(|&chosen| chosen != place) {
+                outermost = Some((element.array, chosen));
+            }
+        }
+        let (array, chosen) = outermost?;
+        let behind = range(&tied.arrays, array).map_or(at + 1, |(_, end)| end);
+        Some(
+            range(&tied.elements, chosen.number()).map_or(behind, |(begin, _)| if begin > at { begin } else { behind }),
+        )
     }
 }

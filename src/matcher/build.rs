@@ -7,6 +7,7 @@ use crate::event::FieldId;
 use crate::event::PathTreeBuilder;
 use crate::pattern::{Numbers, Pattern, Test};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Collects the rules of one bus.
 pub struct Builder {
@@ -41,25 +42,33 @@ impl Builder {
     pub fn add(&mut self, pattern: &Pattern) -> u32 {
         let rule = self.rules;
         self.rules += 1;
+        // Alternatives share lists, which are looked at once: their conditions, and in how many alternatives.
+        let mut lists: HashMap<(FieldId, *const [Test]), (u32, u32)> = HashMap::new();
         for alternative in &pattern.alternatives {
             let mut conditions = Vec::with_capacity(alternative.conditions.len());
             for condition in &alternative.conditions {
                 let field = self.paths.field(&condition.path);
-                conditions.push(self.condition(field, &condition.tests));
+                let list = lists.entry((field, Arc::as_ptr(&condition.tests)));
+                let (number, uses) = list.or_insert_with(|| (self.condition(field, &condition.tests), 0));
+                *uses += 1;
+                conditions.push(*number);
             }
             self.alternatives.push(Alternative { rule, conditions: conditions.into() });
+        }
+        for (number, uses) in lists.into_values() {
+            let condition = &self.conditions[number as usize];
+            for test in condition.tests() {
+                *self.popularity.entry((condition.field, format!("{test:?}"))).or_default() += uses;
+            }
         }
         rule
     }
 
-    fn condition(&mut self, field: FieldId, tests: &[Test]) -> u32 {
-        for test in tests {
-            *self.popularity.entry((field, format!("{test:?}"))).or_default() += 1;
-        }
+    fn condition(&mut self, field: FieldId, tests: &Arc<[Test]>) -> u32 {
         let fresh = self.conditions.len() as u32;
         let number = *self.known.entry((field, format!("{tests:?}"))).or_insert(fresh);
         if number == fresh {
-            self.conditions.push(Condition::new(field, tests, self.numbers));
+            self.conditions.push(Condition::new(field, Arc::clone(tests), self.numbers));
         }
         number
     }

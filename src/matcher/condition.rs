@@ -3,20 +3,21 @@
 use crate::event::address::Address;
 use crate::event::{FieldId, Value, number};
 use crate::pattern::{AnythingBut, Number, Numbers, Test};
+use std::sync::Arc;
 
 /// The tests of a field, of which one must accept a value.
 pub(super) struct Condition {
     pub field: FieldId,
     /// Whether the field's absence is accepted as well.
     pub absence: bool,
-    tests: Box<[Test]>,
+    tests: Arc<[Test]>,
     numbers: Numbers,
 }
 
 impl Condition {
-    pub fn new(field: FieldId, tests: &[Test], numbers: Numbers) -> Self {
+    pub fn new(field: FieldId, tests: Arc<[Test]>, numbers: Numbers) -> Self {
         let absence = tests.contains(&Test::Exists(false));
-        Self { field, absence, tests: tests.into(), numbers }
+        Self { field, absence, tests, numbers }
     }
 
     pub fn tests(&self) -> &[Test] {

@@ -2,7 +2,7 @@
 
 use super::condition::Condition;
 use crate::event::address::Address;
-use crate::event::{Field, Value, number};
+use crate::event::{Fault, Field, Value, number};
 use crate::pattern::{Numbers, Test};
 use siphasher::sip::SipHasher13;
 use std::collections::HashMap;
@@ -144,41 +144,42 @@ impl ValueIndex {
     }
 
     /// Calls `found` with the alternatives that `field`'s value leads to; one may be named several times.
-    pub fn candidates<'i>(&'i self, field: &Field<'_>, mut found: impl FnMut(Filed<'i>)) {
+    ///
+    /// # Errors
+    /// Those of `found`, at once.
+    pub fn candidates<'i>(
+        &'i self,
+        field: &Field<'_>,
+        mut found: impl FnMut(Filed<'i>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let index = &self.fields[field.id.0 as usize];
-        let mut under = |list: Option<&'i Vec<u32>>| {
-            if let Some(list) = list {
-                found(Filed::Under(list));
-            }
-        };
+        let mut under = |list: Option<&'i Vec<u32>>| list.map_or(Ok(()), |list| found(Filed::Under(list)));
         match field.value {
             Value::String(text) => {
-                under(index.text.get(text));
+                under(index.text.get(text))?;
                 if !index.address.is_empty()
                     && let Ok(address) = Address::parse(text)
                 {
-                    under(index.address.get(&address));
+                    under(index.address.get(&address))?;
                 }
                 for &len in index.prefix.lengths.iter().take_while(|&&len| len <= text.len()) {
-                    under(index.prefix.operands.get(&text[..len]));
+                    under(index.prefix.operands.get(&text[..len]))?;
                 }
                 for &len in index.suffix.lengths.iter().take_while(|&&len| len <= text.len()) {
-                    under(index.suffix.operands.get(&text[text.len() - len..]));
+                    under(index.suffix.operands.get(&text[text.len() - len..]))?;
                 }
             }
             Value::Number(text) => {
                 if !index.number.is_empty()
                     && let Some(value) = number::comparable(text)
                 {
-                    under(index.number.get(&value.to_bits()));
+                    under(index.number.get(&value.to_bits()))?;
                 }
-                under(index.number_text.get(text));
+                under(index.number_text.get(text))?;
             }
-            Value::Bool(b) => under(Some(&index.words[usize::from(b)])),
-            Value::Null => under(Some(&index.words[2])),
+            Value::Bool(b) => under(Some(&index.words[usize::from(b)]))?,
+            Value::Null => under(Some(&index.words[2]))?,
         }
-        for (condition, list) in &index.tested {
-            found(Filed::Behind(*condition, list));
-        }
+        index.tested.iter().try_for_each(|(condition, list)| found(Filed::Behind(*condition, list)))
     }
 }

@@ -14,7 +14,8 @@ mod index;
 
 pub use build::Builder;
 
-use crate::event::{Fields, PathTree};
+use crate::event::{Fault, Fields, PathTree};
+use arrays::Budget;
 use condition::Condition;
 use index::ValueIndex;
 
@@ -47,6 +48,7 @@ pub struct Scratch {
     /// Per rule: the epoch that last matched it.
     matched: Vec<u32>,
     rules: Vec<u32>,
+    budget: Budget,
 }
 
 impl Scratch {
@@ -59,6 +61,7 @@ impl Scratch {
         grow(&mut self.tried, matcher.alternatives.len());
         grow(&mut self.matched, matcher.rules as usize);
         self.rules.clear();
+        self.budget = Budget::for_an_event();
     }
 }
 
@@ -75,49 +78,41 @@ impl Matcher {
     }
 
     /// The rules that `event` matches, in ascending order. The event must be decoded with [`Matcher::paths`].
-    pub fn matches<'s>(&self, event: &Fields<'_>, scratch: &'s mut Scratch) -> &'s [u32] {
+    ///
+    /// # Errors
+    /// [`FaultKind::TooManyChoices`](crate::event::FaultKind): the event's arrays make a rule too hard to decide.
+    pub fn matches<'s>(&self, event: &Fields<'_>, scratch: &'s mut Scratch) -> Result<&'s [u32], Fault> {
         scratch.start(self);
-        for &alternative in &self.always {
-            self.try_alternative(alternative, event, scratch);
-        }
+        self.try_all(&self.always, event, scratch)?;
         for field in event.all() {
             self.index.candidates(field, |filed| match filed {
-                index::Filed::Under(list) => {
-                    for &alternative in list {
-                        self.try_alternative(alternative, event, scratch);
-                    }
+                index::Filed::Under(list) => self.try_all(list, event, scratch),
+                index::Filed::Behind(condition, list) if self.holds(condition, event, scratch) => {
+                    self.try_all(list, event, scratch)
                 }
-                index::Filed::Behind(condition, list) => {
-                    if self.holds(condition, event, scratch) {
-                        for &alternative in list {
-                            self.try_alternative(alternative, event, scratch);
-                        }
-                    }
-                }
-            });
+                index::Filed::Behind(..) => Ok(()),
+            })?;
         }
         scratch.rules.sort_unstable();
-        &scratch.rules
+        Ok(&scratch.rules)
     }
 
-    fn try_alternative(&self, number: u32, event: &Fields<'_>, scratch: &mut Scratch) {
-        let tried = &mut scratch.tried[number as usize];
-        if *tried == scratch.epoch {
-            return;
+    fn try_all(&self, alternatives: &[u32], event: &Fields<'_>, scratch: &mut Scratch) -> Result<(), Fault> {
+        for &number in alternatives {
+            if std::mem::replace(&mut scratch.tried[number as usize], scratch.epoch) == scratch.epoch {
+                continue;
+            }
+            let alternative = &self.alternatives[number as usize];
+            if scratch.matched[alternative.rule as usize] == scratch.epoch
+                || !alternative.conditions.iter().all(|&condition| self.holds(condition, event, scratch))
+                || (event.placed() && !arrays::consistent(self, alternative, event, &mut scratch.budget)?)
+            {
+                continue;
+            }
+            scratch.matched[alternative.rule as usize] = scratch.epoch;
+            scratch.rules.push(alternative.rule);
         }
-        *tried = scratch.epoch;
-        let alternative = &self.alternatives[number as usize];
-        if scratch.matched[alternative.rule as usize] == scratch.epoch {
-            return;
-        }
-        if !alternative.conditions.iter().all(|&condition| self.holds(condition, event, scratch)) {
-            return;
-        }
-        if event.placed() && !arrays::consistent(self, alternative, event) {
-            return;
-        }
-        scratch.matched[alternative.rule as usize] = scratch.epoch;
-        scratch.rules.push(alternative.rule);
+        Ok(())
     }
 
     /// Whether some value of the event satisfies the condition by itself, or its absence does.

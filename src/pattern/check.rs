@@ -2,6 +2,7 @@
 
 use super::{AnythingBut, Condition, Pattern, Test, Wildcard};
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 /// The service's words for a score that is too high.
 pub const TOO_COMPLEX: &str = "Rule is too complex - try using fewer wildcard characters or fewer repeating \
@@ -12,8 +13,11 @@ const MOST_SETS: usize = 50_000;
 
 /// The largest score of any path, or something above `limit` as soon as that is certain.
 pub fn complexity(pattern: &Pattern, limit: usize) -> usize {
+    // Alternatives share lists; each is scored once.
+    let mut known = HashSet::new();
     let conditions = pattern.alternatives.iter().flat_map(|alternative| &alternative.conditions);
-    conditions.map(|condition| path_score(condition, limit)).max().unwrap_or(0)
+    let fresh = conditions.filter(|condition| known.insert(Arc::as_ptr(&condition.tests)));
+    fresh.map(|condition| path_score(condition, limit)).max().unwrap_or(0)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +77,12 @@ impl Machine {
         }
     }
 
+    /// The bytes that some of the positions wait for, and one that none does.
+    fn inputs(&self, alive: &BTreeSet<u32>) -> BTreeSet<Option<Token>> {
+        let awaited = alive.iter().flat_map(|&at| &self.next[at as usize]).map(|&(token, _)| token);
+        awaited.filter(|token| *token != Token::Star).map(Some).chain([None]).collect()
+    }
+
     /// The positions alive after `byte`; `None` is a byte that no operand names.
     fn feed(&self, alive: &BTreeSet<u32>, byte: Option<Token>) -> BTreeSet<u32> {
         let mut after = BTreeSet::new();
@@ -106,7 +116,7 @@ fn path_score(condition: &Condition, limit: usize) -> usize {
     let mut machine = Machine::default();
     let mut start = BTreeSet::new();
     let mut seen: Vec<Vec<&Wildcard>> = Vec::new();
-    for test in &condition.tests {
+    for test in &*condition.tests {
         let operands: Vec<&Wildcard> = match test {
             Test::Wildcard(wildcard) => vec![wildcard],
             Test::AnythingBut(AnythingBut::Wildcard(list)) => list.iter().collect(),
@@ -120,12 +130,9 @@ fn path_score(condition: &Condition, limit: usize) -> usize {
     if start.is_empty() {
         return 0;
     }
-    let alphabet: BTreeSet<Token> =
-        machine.next.iter().flatten().map(|&(token, _)| token).filter(|token| *token != Token::Star).collect();
-    let inputs: Vec<Option<Token>> = alphabet.into_iter().map(Some).chain([None]).collect();
     let (mut best, mut visited, mut queue) = (0, HashSet::new(), vec![start]);
     while let Some(alive) = queue.pop() {
-        for &input in &inputs {
+        for input in machine.inputs(&alive) {
             let after = machine.feed(&alive, input);
             best = best.max(after.len());
             if best > limit || visited.len() > MOST_SETS {

@@ -4,7 +4,7 @@ use super::{Alternative, AnythingBut, Number, Pattern, Test};
 use crate::event::address::Address;
 use crate::event::{Kind, Node, Tree, number};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How plain numbers and `anything-but` numbers are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -32,7 +32,8 @@ pub(super) type Leaves<'t> = HashMap<Vec<u8>, Vec<Leaf<'t>>>;
 /// Whether `event` matches `pattern`.
 pub fn matches(pattern: &Pattern, event: &Tree<'_>, numbers: Numbers) -> bool {
     let leaves = flatten(event);
-    pattern.alternatives.iter().any(|alternative| search(alternative, 0, &mut Vec::new(), &leaves, numbers))
+    let holds = |alternative| Search::new(alternative, &leaves, numbers, u64::MAX).run() == Some(true);
+    pattern.alternatives.iter().any(holds)
 }
 
 /// Every leaf under its path (section 1.2), without recursion.
@@ -71,36 +72,76 @@ pub(super) fn flatten<'t>(event: &'t Tree<'t>) -> Leaves<'t> {
     leaves
 }
 
+/// Array and element of each container chosen, outermost first for each value.
+pub(super) type Choice = Vec<(u32, u32)>;
+
 pub(super) fn consistent(places: &[(u32, u32)], choice: &[(u32, u32)]) -> bool {
     places.iter().all(|(array, index)| choice.iter().all(|(a, i)| a != array || i == index))
 }
 
-pub(super) fn search(
-    alternative: &Alternative,
-    from: usize,
-    choice: &mut Vec<(u32, u32)>,
-    leaves: &Leaves<'_>,
+/// The procedure of section 3 for one alternative. What failed is remembered: a choice fails again when it agrees with
+/// one that failed on every array that a path still to come has values in.
+pub(super) struct Search<'a, 't> {
+    alternative: &'a Alternative,
+    leaves: &'a Leaves<'t>,
     numbers: Numbers,
-) -> bool {
-    let Some(condition) = alternative.conditions.get(from) else { return true };
-    let values = leaves.get(&condition.path).map_or(&[][..], Vec::as_slice);
-    let mut present = false;
-    for leaf in values {
-        if !consistent(&leaf.places, choice) {
-            continue;
-        }
-        present = true;
-        if condition.tests.iter().any(|test| accepts(test, leaf, numbers)) {
-            let depth = choice.len();
-            choice.extend_from_slice(&leaf.places);
-            if search(alternative, from + 1, choice, leaves, numbers) {
-                return true;
-            }
-            choice.truncate(depth);
-        }
+    /// The elements chosen; after success those of the whole alternative.
+    pub choice: Choice,
+    failed: HashSet<(usize, Choice)>,
+    steps: u64,
+}
+
+impl<'a, 't> Search<'a, 't> {
+    /// A search that gives up after so many steps.
+    pub fn new(alternative: &'a Alternative, leaves: &'a Leaves<'t>, numbers: Numbers, steps: u64) -> Self {
+        Self { alternative, leaves, numbers, choice: Choice::new(), failed: HashSet::new(), steps }
     }
-    let absent_is_fine = condition.tests.contains(&Test::Exists(false));
-    !present && absent_is_fine && search(alternative, from + 1, choice, leaves, numbers)
+
+    /// Whether the alternative matches; nothing when the steps are used up before that is known.
+    pub fn run(&mut self) -> Option<bool> {
+        let mut arrays = vec![HashSet::new(); self.alternative.conditions.len() + 1];
+        for n in (0..self.alternative.conditions.len()).rev() {
+            arrays[n] = arrays[n + 1].clone();
+            arrays[n].extend(self.values(n).iter().flat_map(|leaf| &leaf.places).map(|(array, _)| *array));
+        }
+        self.from(0, &arrays)
+    }
+
+    fn values(&self, n: usize) -> &'a [Leaf<'t>] {
+        self.leaves.get(&*self.alternative.conditions[n].path).map_or(&[], Vec::as_slice)
+    }
+
+    fn from(&mut self, n: usize, arrays: &[HashSet<u32>]) -> Option<bool> {
+        let Some(condition) = self.alternative.conditions.get(n) else { return Some(true) };
+        let mut state: Choice = self.choice.iter().filter(|(array, _)| arrays[n].contains(array)).copied().collect();
+        state.sort_unstable();
+        state.dedup();
+        if self.failed.contains(&(n, state.clone())) {
+            return Some(false);
+        }
+        let mut present = false;
+        for leaf in self.values(n) {
+            self.steps = self.steps.checked_sub(1)?;
+            if !consistent(&leaf.places, &self.choice) {
+                continue;
+            }
+            present = true;
+            if condition.tests.iter().any(|test| accepts(test, leaf, self.numbers)) {
+                let depth = self.choice.len();
+                self.choice.extend_from_slice(&leaf.places);
+                if self.from(n + 1, arrays)? {
+                    return Some(true);
+                }
+                self.choice.truncate(depth);
+            }
+        }
+        let absent_is_fine = condition.tests.contains(&Test::Exists(false));
+        if !present && absent_is_fine && self.from(n + 1, arrays)? {
+            return Some(true);
+        }
+        self.failed.insert((n, state));
+        Some(false)
+    }
 }
 
 /// Whether one test accepts one value.

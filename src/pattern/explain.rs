@@ -1,6 +1,6 @@
 //! Why a pattern matches an event or does not, field by field. Built on the naive evaluator, whose verdict it gives.
 
-use super::eval::{Leaf, accepts, consistent, flatten, search};
+use super::eval::{Leaf, Search, accepts, consistent, flatten};
 use super::{Alternative, Condition, Numbers, Pattern, Test};
 use crate::event::{Kind, Node, Tree};
 use std::collections::HashMap;
@@ -66,19 +66,22 @@ pub struct Seen {
     pub accepted: bool,
 }
 
-/// Explains `pattern` on `event`.
-pub fn explain(pattern: &Pattern, event: &Tree<'_>, numbers: Numbers) -> Explanation {
+/// Values that may be looked at for one alternative.
+const STEPS: u64 = 20_000_000;
+
+/// Explains `pattern` on `event`; nothing when the event's arrays offer too many choices for that.
+pub fn explain(pattern: &Pattern, event: &Tree<'_>, numbers: Numbers) -> Option<Explanation> {
     let (leaves, places) = (flatten(event), places(event.root()));
     let none = Vec::new();
     let mut branches = Vec::with_capacity(pattern.alternatives.len());
     for alternative in &pattern.alternatives {
-        let mut choice = Vec::new();
-        let matched = search(alternative, 0, &mut choice, &leaves, numbers);
-        let values = |condition: &Condition| leaves.get(&condition.path).unwrap_or(&none).as_slice();
+        let mut search = Search::new(alternative, &leaves, numbers, STEPS);
+        let matched = search.run()?;
+        let values = |condition: &Condition| leaves.get(&*condition.path).unwrap_or(&none).as_slice();
         let mut findings: Vec<Finding> = alternative
             .conditions
             .iter()
-            .map(|condition| finding(condition, values(condition), (matched, &choice), &places, numbers))
+            .map(|condition| finding(condition, values(condition), (matched, &search.choice), &places, numbers))
             .collect();
         let mut failed = findings.iter().filter(|finding| finding.verdict != Verdict::Holds).count();
         if !matched && failed == 0 {
@@ -88,7 +91,7 @@ pub fn explain(pattern: &Pattern, event: &Tree<'_>, numbers: Numbers) -> Explana
         branches.push(Branch { matched, failed, findings });
     }
     let nearest = (0..branches.len()).min_by_key(|&n| (!branches[n].matched, branches[n].failed)).unwrap_or(0);
-    Explanation { matched: branches.iter().any(|branch| branch.matched), branches, nearest }
+    Some(Explanation { matched: branches.iter().any(|branch| branch.matched), branches, nearest })
 }
 
 /// A condition by itself; in a branch that matched, by the elements that were chosen.
@@ -119,7 +122,7 @@ fn finding(
     let verdict = match () {
         () if matched || may_be_absent || seen.iter().any(|value| value.accepted) => Verdict::Holds,
         () if seen.is_empty() => Verdict::Missing,
-        () if condition.tests == [Test::Exists(false)] => Verdict::Present,
+        () if *condition.tests == [Test::Exists(false)] => Verdict::Present,
         () => Verdict::Rejected,
     };
     let tests = condition.tests.iter().map(ToString::to_string).collect();

@@ -19,6 +19,7 @@ pub use parse::{Limits, parse};
 pub use wildcard::Wildcard;
 
 use crate::event::address::{Address, Block};
+use std::sync::Arc;
 
 /// A valid pattern: it matches when one of its alternatives does.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,10 +38,10 @@ pub struct Alternative {
 /// One field's tests: at least one of them must accept a value at the path.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
-    /// Decoded keys, joined with dots.
-    pub path: Vec<u8>,
+    /// Decoded keys, joined with dots. Alternatives share what they have in common.
+    pub path: Arc<[u8]>,
     /// Never empty.
-    pub tests: Vec<Test>,
+    pub tests: Arc<[Test]>,
 }
 
 /// An element of a condition's list.

@@ -6,7 +6,7 @@ use super::{Alternative, Condition, Pattern, PatternError, Test};
 use crate::event::text::cmp_utf16;
 use crate::event::{FaultKind, Kind, Node, Tree};
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Bounds on one pattern (section 9).
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +55,7 @@ const RESERVED: [&str; 24] = [
 ];
 
 /// Lists by path while the document is walked. Lists are shared among alternatives.
-type Draft = BTreeMap<Vec<u8>, Rc<Vec<Test>>>;
+type Draft = BTreeMap<Arc<[u8]>, Arc<[Test]>>;
 
 /// Reads a pattern.
 ///
@@ -67,7 +67,9 @@ pub fn parse(text: &[u8], limits: &Limits) -> Result<Pattern, PatternError> {
         return Err(PatternError { message, at: limits.text_bytes });
     }
     let tree = Tree::parse(text).map_err(|fault| match fault.kind {
-        FaultKind::Empty | FaultKind::NotAnObject => error("Filter is not an object", fault.at),
+        FaultKind::Empty | FaultKind::NotAnObject | FaultKind::ByteOrderMark => {
+            error("Filter is not an object", fault.at)
+        }
         _ => PatternError { message: fault.to_string(), at: fault.at },
     })?;
     let mut expansion = Expansion { limits, drafts: vec![Draft::new()] };
@@ -85,8 +87,7 @@ pub(super) fn error(message: impl Into<String>, at: usize) -> PatternError {
 }
 
 fn finish(draft: Draft) -> Alternative {
-    let mut conditions: Vec<_> =
-        draft.into_iter().map(|(path, tests)| Condition { path, tests: Rc::unwrap_or_clone(tests) }).collect();
+    let mut conditions: Vec<_> = draft.into_iter().map(|(path, tests)| Condition { path, tests }).collect();
     conditions.sort_by(|a, b| cmp_utf16(&a.path, &b.path));
     Alternative { conditions }
 }
@@ -131,13 +132,13 @@ impl Expansion<'_> {
     }
 
     fn list(&mut self, list: Node<'_>, path: &[u8]) -> Result<(), PatternError> {
-        let tests = list.children().map(test).collect::<Result<Vec<_>, _>>()?;
+        let tests = list.children().map(test).collect::<Result<Arc<[_]>, _>>()?;
         if tests.is_empty() {
             return Err(error("Empty arrays are not allowed", list.at()));
         }
-        let tests = Rc::new(tests);
+        let path: Arc<[u8]> = path.into();
         for draft in &mut self.drafts {
-            draft.insert(path.to_vec(), Rc::clone(&tests));
+            draft.insert(Arc::clone(&path), Arc::clone(&tests));
             if draft.len() > self.limits.paths {
                 let message = format!("Event pattern has over {} fields", self.limits.paths);
                 return Err(error(message, list.at()));

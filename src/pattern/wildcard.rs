@@ -52,19 +52,11 @@ impl Wildcard {
         };
         let Some(mut rest) = text.strip_prefix(first.as_ref()) else { return false };
         for literal in middle {
-            match find(rest, literal) {
+            match memchr::memmem::find(rest, literal) {
                 Some(at) => rest = &rest[at + literal.len()..],
                 None => return false,
             }
         }
         rest.ends_with(last)
     }
-}
-
-/// The first occurrence of `needle`.
-fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
-    if needle.is_empty() {
-        return Some(0);
-    }
-    text.windows(needle.len()).position(|window| window == needle)
 }

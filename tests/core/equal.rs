@@ -1,6 +1,6 @@
 //! I6: the matcher decides as the naive evaluator, on generated rules and events, through the bytes of the event.
 
-use crate::generate::{event, pattern};
+use crate::generate::{event, pattern, tied_event, tied_pattern};
 use bumpalo::Bump;
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestCaseError, TestRunner};
@@ -23,7 +23,7 @@ fn verdicts(matcher: &Matcher, event: &[u8], rules: usize) -> Vec<bool> {
     let bump = Bump::new();
     let fields = decode(event, matcher.paths(), &mut Scanner::default(), &bump).expect("a valid event");
     let mut verdicts = vec![false; rules];
-    for &rule in matcher.matches(&fields, &mut Scratch::default()) {
+    for &rule in matcher.matches(&fields, &mut Scratch::default()).expect("a verdict") {
         verdicts[rule as usize] = true;
     }
     verdicts
@@ -39,7 +39,7 @@ pub fn both(patterns: &[Pattern], event: &[u8], numbers: Numbers) -> Vec<bool> {
     let naive = naive(patterns, event, numbers);
     let tree = Tree::parse(event).expect("a valid event");
     for (pattern, &matched) in patterns.iter().zip(&naive) {
-        let explained = explain(pattern, &tree, numbers);
+        let explained = explain(pattern, &tree, numbers).expect("few choices");
         assert_eq!(explained.matched, matched, "explain on {}", String::from_utf8_lossy(event));
         assert_eq!(explained.branches[explained.nearest].failed == 0, matched, "{explained:?}");
         // What it shows of the tests is what was read.
@@ -81,11 +81,17 @@ fn valid(patterns: &[String]) -> Vec<Pattern> {
     patterns.iter().filter_map(|pattern| parse(pattern.as_bytes(), &Limits::default()).ok()).collect()
 }
 
-#[test]
-fn matcher_agrees_with_eval() {
+/// Holds the matcher against the naive evaluator on generated sets of patterns and events; returns how many pairs were
+/// tried and how many matched.
+fn agree(
+    name: &str,
+    cases: u32,
+    pattern: impl Strategy<Value = String>,
+    event: impl Strategy<Value = String>,
+) -> (u64, u64) {
     let (pairs, hits) = (Cell::new(0), Cell::new(0));
-    let strategy = (prop::collection::vec(pattern(), 12..24), prop::collection::vec(event(), 12..16), any::<bool>());
-    run("matcher_agrees_with_eval", 1200, &strategy, |(patterns, events, by_text)| {
+    let strategy = (prop::collection::vec(pattern, 12..24), prop::collection::vec(event, 12..16), any::<bool>());
+    run(name, cases, &strategy, |(patterns, events, by_text)| {
         let (patterns, numbers) = (valid(&patterns), if by_text { Numbers::Text } else { Numbers::Value });
         let matcher = compiled(patterns.iter(), numbers);
         for event in &events {
@@ -96,8 +102,20 @@ fn matcher_agrees_with_eval() {
         }
         Ok(())
     });
-    println!("{} pairs, {} matches", pairs.get(), hits.get());
-    assert!(pairs.get() >= PAIRS && hits.get() >= PAIRS / 50, "{} pairs, {} matches", pairs.get(), hits.get());
+    println!("{name}: {} pairs, {} matches", pairs.get(), hits.get());
+    (pairs.get(), hits.get())
+}
+
+#[test]
+fn matcher_agrees_with_eval() {
+    let (pairs, hits) = agree("matcher_agrees_with_eval", 1200, pattern(), event());
+    assert!(pairs >= PAIRS && hits >= PAIRS / 50, "{pairs} pairs, {hits} matches");
+}
+
+#[test]
+fn matcher_agrees_on_arrays() {
+    let (pairs, hits) = agree("matcher_agrees_on_arrays", 400, tied_pattern(), tied_event());
+    assert!(hits >= pairs / 100, "{pairs} pairs, {hits} matches");
 }
 
 /// Rules come and go in any order; what is compiled together decides as each rule alone.

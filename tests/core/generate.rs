@@ -231,6 +231,36 @@ fn fields(of: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
     })
 }
 
+/// Conditions on fields of arrays, absence among them; a few paths that lie in each other.
+pub fn tied_pattern() -> impl Strategy<Value = String> {
+    let path = select(vec!["r.a", "r.b", "r.c", "r.s.a", "r.s.b", "r.s.c", "r.s", "a", "q.a"]);
+    let tests =
+        select(vec!["[1]", "[2]", "[1,2]", "[{\"exists\":false}]", "[1,{\"exists\":false}]", "[{\"exists\":true}]"]);
+    prop::collection::vec((path, tests), 2..6).prop_map(|fields| {
+        let fields: Vec<_> = fields.iter().map(|(path, tests)| format!("\"{path}\":{tests}")).collect();
+        format!("{{{}}}", fields.join(","))
+    })
+}
+
+/// Arrays in arrays for those, with keys that repeat and keys with dots that lead to the same paths.
+pub fn tied_event() -> impl Strategy<Value = String> {
+    let scalar = select(vec!["1", "2", "3", "[1,2]", "[]", "{}"]).prop_map(str::to_owned);
+    let value = scalar.prop_recursive(4, 40, 4, |inner| {
+        let key = select(vec!["a", "b", "c", "s", "s.a", "s.b"]);
+        let members = prop::collection::vec((key, inner), 0..4).prop_map(|members| {
+            let members: Vec<_> = members.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+            format!("{{{}}}", members.join(","))
+        });
+        let elements = prop::collection::vec(members.clone(), 0..4).prop_map(|all| format!("[{}]", all.join(",")));
+        prop_oneof![2 => members, 3 => elements.clone(), 1 => elements.prop_map(|array| format!("[{array},{array}]"))]
+    });
+    let key = select(vec!["r", "r", "r", "r.s", "r.a", "a", "q"]);
+    prop::collection::vec((key, value), 1..4).prop_map(|members| {
+        let members: Vec<_> = members.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+        format!("{{{}}}", members.join(","))
+    })
+}
+
 /// A pattern; most are valid. `$or` stands anywhere a key may, in any order with its siblings, also in `$or`.
 pub fn pattern() -> impl Strategy<Value = String> {
     let nested = fields(tests()).prop_recursive(4, 24, 3, |inner| {

@@ -11,7 +11,7 @@ fn faults_are_found_where_they_are() {
     check(b"", FaultKind::Empty, 0);
     check(b"  ", FaultKind::Empty, 0);
     check(b"[1]", FaultKind::NotAnObject, 0);
-    check(b"\xEF\xBB\xBF{}", FaultKind::NotAnObject, 0);
+    check(b"\xEF\xBB\xBF{}", FaultKind::ByteOrderMark, 0);
     check(b"{\"a\":1} x", FaultKind::Trailing, 8);
     check(b"{\"a\":01}", FaultKind::BadNumber, 5);
     check(b"{\"a\":+1}", FaultKind::Unexpected, 5);

@@ -1,9 +1,10 @@
 //! The pure core: rows of data through one check each.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod cases;
 mod equal;
 mod generate;
 mod json;
+mod limits;
 mod transform;
