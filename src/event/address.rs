@@ -78,4 +78,9 @@ impl Block {
             _ => false,
         }
     }
+
+    /// Whether every address of `other` lies in the block.
+    pub fn covers(&self, other: &Block) -> bool {
+        self.bits <= other.bits && self.contains(other.base)
+    }
 }

@@ -10,6 +10,7 @@ pub mod explain;
 mod ignore_case;
 mod operator;
 mod parse;
+pub mod relate;
 mod show;
 mod wildcard;
 
@@ -19,6 +20,7 @@ pub use parse::{Limits, parse};
 pub use wildcard::Wildcard;
 
 use crate::event::address::{Address, Block};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A valid pattern: it matches when one of its alternatives does.
@@ -26,6 +28,8 @@ use std::sync::Arc;
 pub struct Pattern {
     /// In document order of the `$or` branches that made them.
     pub alternatives: Vec<Alternative>,
+    /// Lists that a later one of the same path took the place of, as byte offsets of both into the pattern text.
+    pub replaced: BTreeSet<(usize, usize)>,
 }
 
 /// Conditions that must all hold, sorted by path (UTF-16 code units), one a path.
@@ -42,6 +46,8 @@ pub struct Condition {
     pub path: Arc<[u8]>,
     /// Never empty.
     pub tests: Arc<[Test]>,
+    /// Byte offset of the list into the pattern text.
+    pub at: usize,
 }
 
 /// An element of a condition's list.

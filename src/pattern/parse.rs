@@ -5,7 +5,7 @@ use super::operator::test;
 use super::{Alternative, Condition, Pattern, PatternError, Test};
 use crate::event::text::cmp_utf16;
 use crate::event::{FaultKind, Kind, Node, Tree};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Bounds on one pattern (section 9).
@@ -54,8 +54,8 @@ const RESERVED: [&str; 24] = [
     "ip-address-not-in-range",
 ];
 
-/// Lists by path while the document is walked. Lists are shared among alternatives.
-type Draft = BTreeMap<Arc<[u8]>, Arc<[Test]>>;
+/// Lists by path while the document is walked, with their offsets. Lists are shared among alternatives.
+type Draft = BTreeMap<Arc<[u8]>, (Arc<[Test]>, usize)>;
 
 /// Reads a pattern.
 ///
@@ -72,10 +72,10 @@ pub fn parse(text: &[u8], limits: &Limits) -> Result<Pattern, PatternError> {
         }
         _ => PatternError { message: fault.to_string(), at: fault.at },
     })?;
-    let mut expansion = Expansion { limits, drafts: vec![Draft::new()] };
+    let mut expansion = Expansion { limits, drafts: vec![Draft::new()], replaced: BTreeSet::new() };
     expansion.object(tree.root(), &mut Vec::new(), false, true)?;
     let alternatives = expansion.drafts.into_iter().map(finish).collect();
-    let pattern = Pattern { alternatives };
+    let pattern = Pattern { alternatives, replaced: expansion.replaced };
     if check::complexity(&pattern, limits.complexity) > limits.complexity {
         return Err(error(check::TOO_COMPLEX, 0));
     }
@@ -87,7 +87,7 @@ pub(super) fn error(message: impl Into<String>, at: usize) -> PatternError {
 }
 
 fn finish(draft: Draft) -> Alternative {
-    let mut conditions: Vec<_> = draft.into_iter().map(|(path, tests)| Condition { path, tests }).collect();
+    let mut conditions: Vec<_> = draft.into_iter().map(|(path, (tests, at))| Condition { path, tests, at }).collect();
     conditions.sort_by(|a, b| cmp_utf16(&a.path, &b.path));
     Alternative { conditions }
 }
@@ -95,6 +95,7 @@ fn finish(draft: Draft) -> Alternative {
 struct Expansion<'l> {
     limits: &'l Limits,
     drafts: Vec<Draft>,
+    replaced: BTreeSet<(usize, usize)>,
 }
 
 impl Expansion<'_> {
@@ -138,7 +139,9 @@ impl Expansion<'_> {
         }
         let path: Arc<[u8]> = path.into();
         for draft in &mut self.drafts {
-            draft.insert(Arc::clone(&path), Arc::clone(&tests));
+            if let Some((_, before)) = draft.insert(Arc::clone(&path), (Arc::clone(&tests), list.at())) {
+                self.replaced.insert((before, list.at()));
+            }
             if draft.len() > self.limits.paths {
                 let message = format!("Event pattern has over {} fields", self.limits.paths);
                 return Err(error(message, list.at()));

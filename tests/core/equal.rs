@@ -62,7 +62,7 @@ const PAIRS: u64 = 100_000;
 
 /// Runs `check` on generated values, from a seed that is printed: `PROPTEST_RNG_SEED` repeats a run, and
 /// `SLUICE_TEST_CASES` asks for more. A failure is shrunk and shown as it would stand in [`rows`].
-fn run<S: Strategy>(name: &str, usual: u32, strategy: &S, check: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+pub fn run<S: Strategy>(name: &str, usual: u32, strategy: &S, check: impl Fn(S::Value) -> Result<(), TestCaseError>) {
     let seed = std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand_seed);
     let cases = std::env::var("SLUICE_TEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(usual);
     println!("{name}: PROPTEST_RNG_SEED={seed}");

@@ -130,7 +130,7 @@ fn string() -> impl Strategy<Value = String> {
     inside().prop_map(|text| format!("\"{text}\""))
 }
 
-fn scalar() -> impl Strategy<Value = String> {
+pub fn scalar() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => string(),
         3 => number(),
@@ -200,7 +200,7 @@ fn anything_but() -> impl Strategy<Value = String> {
     ]
 }
 
-fn test() -> impl Strategy<Value = String> {
+pub fn test() -> impl Strategy<Value = String> {
     let folded = (select(vec!["prefix", "suffix"]), string())
         .prop_map(|(operator, text)| format!("{{\"{operator}\":{{\"equals-ignore-case\":{text}}}}}"));
     let cidr =

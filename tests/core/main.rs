@@ -7,4 +7,5 @@ mod equal;
 mod generate;
 mod json;
 mod limits;
+mod relate;
 mod transform;
