@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod event;
+pub mod lint;
 pub mod matcher;
 pub mod pattern;
 pub mod plan;

@@ -13,6 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("transform", &["event"]),
     ("catalog", &["pattern", "transform"]),
     ("plan", &["catalog", "event", "pattern", "matcher", "transform"]),
+    ("lint", &["catalog", "pattern"]),
     ("credit", &[]),
     ("ack", &["credit"]),
     ("envelope", &["ack", "catalog", "plan", "transform"]),
@@ -72,7 +73,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
 ];
 
-const CORE: [&str; 6] = ["event", "pattern", "matcher", "transform", "catalog", "plan"];
+const CORE: [&str; 7] = ["event", "pattern", "matcher", "transform", "catalog", "plan", "lint"];
 
 /// Package, the file where it does its job, and what that looks like.
 const JOBS: [(&str, &str, &str); 9] = [

@@ -162,7 +162,7 @@ impl App {
     /// # Errors
     /// [`Failed`]; nothing is running then.
     pub fn start(loaded: Loaded, mut options: Options) -> Result<Self, Failed> {
-        let Loaded { config, catalog, files } = loaded;
+        let Loaded { config, catalog, files, places: _ } = loaded;
         let metrics = Arc::new(Metrics::new(config.metrics.max_rules));
         let lock = lock(&config.data_dir)?;
         let runtime = Network::start().map_err(io("cannot start the network threads"))?;

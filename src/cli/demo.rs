@@ -70,7 +70,7 @@ impl Demo {
             "DEMO_DESTINATION" => Some(destination.url.clone()),
             _ => None,
         };
-        let mut loaded = config::load(&[path], &Outside { env: &outside })
+        let mut loaded = config::load(&[path], &Outside { env: &outside, only_rules: false })
             .map_err(|problems| Failed::new(Exit::Config, problems.to_string()))?;
         loaded.config.data_dir = data_dir.clone();
 

@@ -1,5 +1,6 @@
 //! `sluice explain`: why rules match an event or do not.
 
+use super::hint::hint;
 use super::output;
 use super::patterns::{Comparing, pattern, place, read};
 use crate::app::{Exit, Failed};
@@ -10,7 +11,7 @@ use crate::pattern::explain::{Branch, Explanation, Finding, Verdict, explain, pa
 use crate::pattern::{Numbers, Pattern};
 use console::style;
 use serde_json::{Value, json};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -97,7 +98,7 @@ impl Explain {
         if let Some(text) = &self.pattern {
             return Ok(vec![(None, Arc::new(pattern(&read(text)?)?), self.comparing.numbers())]);
         }
-        let loaded = config::load(&self.config, &Outside::default())
+        let loaded = config::load(&self.config, &Outside::only_rules())
             .map_err(|problems| Failed::new(Exit::Config, problems.to_string()))?;
         let numbers: HashMap<&str, Numbers> =
             loaded.catalog.buses().map(|bus| (bus.name.as_str(), bus.numbers)).collect();
@@ -195,38 +196,6 @@ fn line(finding: &Finding, known: &[(String, Kind)]) -> String {
         Verdict::Missing => format!("\n         the event has no value there{}", hint(&finding.path, known)),
     };
     text
-}
-
-/// Where the value may be that a path does not find.
-fn hint(path: &str, known: &[(String, Kind)]) -> String {
-    let leaf = |(_, kind): &&(String, Kind)| !matches!(kind, Kind::Object | Kind::Array);
-    if let Some((_, kind)) = known.iter().find(|(at, _)| at == path) {
-        let below: BTreeSet<&str> = known
-            .iter()
-            .filter_map(|(at, _)| at.strip_prefix(path)?.strip_prefix('.'))
-            .filter(|rest| !rest.contains('.'))
-            .collect();
-        let below: Vec<&str> = below.into_iter().take(6).collect();
-        let what = if *kind == Kind::Object { "an object" } else { "a list without plain values" };
-        return match below.is_empty() {
-            true => format!(": it is {what}, and empty"),
-            false => format!(": it is {what}; name a field of it: {}", below.join(", ")),
-        };
-    }
-    let within = format!("detail.{path}");
-    if known.iter().filter(leaf).any(|(at, _)| *at == within) {
-        return format!("; {within} has one: put the condition into `detail`");
-    }
-    let last = path.rsplit('.').next().unwrap_or(path);
-    let near = |at: &str| {
-        let same = at.rsplit('.').next() == Some(last);
-        strsim::normalized_damerau_levenshtein(at, path) + if same { 0.5 } else { 0.0 }
-    };
-    let best = known.iter().filter(leaf).map(|(at, _)| (near(at), at)).max_by(|a, b| a.0.total_cmp(&b.0));
-    match best {
-        Some((score, at)) if score >= 0.7 => format!("; the nearest path is {at}"),
-        _ => String::new(),
-    }
 }
 
 fn as_json(told: &Told, known: &[(String, Kind)]) -> Value {

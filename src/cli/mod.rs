@@ -9,11 +9,14 @@ mod destination;
 mod explain;
 mod grep;
 mod health;
+mod hint;
+mod lint;
 mod logs;
 mod orders;
 mod patterns;
 mod publish;
 mod put;
+mod recorded;
 mod rules;
 mod run;
 mod tap;
@@ -63,6 +66,8 @@ enum Verb {
     Match(grep::Match),
     /// Check a configuration; every problem in one run
     Validate(config::Validate),
+    /// Find rules that are valid and hardly meant so
+    Lint(lint::Lint),
     /// Show, describe or begin a configuration
     #[command(subcommand)]
     Config(config::Config),
@@ -126,6 +131,7 @@ fn verb(verb: Verb, logging: &Logging) -> Result<(), Failed> {
         Verb::Explain(explain) => explain.run(),
         Verb::Match(grep) => grep.run(),
         Verb::Validate(validate) => validate.run(),
+        Verb::Lint(lint) => lint.run(),
         Verb::Config(config) => config.run(),
         Verb::Tap(tap) => tap.run(),
         Verb::Rules(rules) => rules.run(),

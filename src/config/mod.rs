@@ -14,7 +14,7 @@ pub mod values;
 mod yaml;
 
 pub use model::Config;
-pub use problem::{Problem, Problems};
+pub use problem::{At, Level, Problem, Problems};
 
 use crate::catalog::Catalog;
 use std::path::{Path, PathBuf};
@@ -28,17 +28,47 @@ pub struct Loaded {
     pub catalog: Catalog,
     /// The files that were read.
     pub files: Vec<PathBuf>,
+    /// Where things stand in them.
+    pub places: Places,
+}
+
+/// The files as they were read, to find places in.
+#[derive(Debug, Clone)]
+pub struct Places(Vec<yaml::Document>);
+
+impl Places {
+    /// Where a byte of a rule's pattern text stands.
+    pub fn pattern(&self, rule: &str, offset: usize) -> Option<At> {
+        let path = ["rules", rule, "pattern"];
+        self.0.iter().find_map(|document| Some(check::pattern_place(document, document.find(&path)?, offset)))
+    }
+
+    /// Where a part of a rule stands, or else the rule.
+    pub fn rule(&self, rule: &str, part: &str) -> Option<At> {
+        let document = self.0.iter().find(|document| document.find(&["rules", rule]).is_some())?;
+        Some(document.at_path(&["rules", rule, part]))
+    }
 }
 
 /// Values that a configuration takes from outside its files.
 pub struct Outside<'a> {
     /// Environment variables by name.
     pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Whether rules are all that matters: what is not set or cannot be read is taken by its name, and buses and targets
+    /// that no file declares at all are taken to be declared elsewhere.
+    pub only_rules: bool,
 }
 
 impl Default for Outside<'_> {
     fn default() -> Self {
-        Self { env: &|name| std::env::var(name).ok() }
+        Self { env: &|name| std::env::var(name).ok(), only_rules: false }
+    }
+}
+
+impl Outside<'_> {
+    /// For those who look at rules and run nothing.
+    pub fn only_rules() -> Self {
+        Self { only_rules: true, ..Self::default() }
     }
 }
 
@@ -47,6 +77,12 @@ impl Default for Outside<'_> {
 /// # Errors
 /// Every problem found, with file, line, column, key path and remedy.
 pub fn load(paths: &[PathBuf], outside: &Outside<'_>) -> Result<Loaded, Problems> {
+    let (loaded, problems) = inspect(paths, outside);
+    if problems.0.is_empty() { Ok(loaded) } else { Err(problems) }
+}
+
+/// Reads `paths` as [`load`] does; what has problems is left out.
+pub fn inspect(paths: &[PathBuf], outside: &Outside<'_>) -> (Loaded, Problems) {
     let mut problems = Vec::new();
     let mut files = Vec::new();
     let mut todo: Vec<PathBuf> = Vec::new();
@@ -72,13 +108,10 @@ pub fn load(paths: &[PathBuf], outside: &Outside<'_>) -> Result<Loaded, Problems
     if files.is_empty() && problems.is_empty() {
         problems.push(Problem::plain("E0001", "no configuration file found").help("name one with --config FILE"));
     }
-    let (config, catalog) = check::all(&documents, &mut problems);
-    if problems.is_empty() {
-        Ok(Loaded { config, catalog, files })
-    } else {
-        problems.sort_by_key(Problem::place);
-        Err(Problems(problems))
-    }
+    let (config, catalog) = check::all(&documents, outside.only_rules, &mut problems);
+    problems.sort_by_key(Problem::place);
+    let places = Places(documents.into_iter().map(|(document, _)| document).collect());
+    (Loaded { config, catalog, files, places }, Problems(problems))
 }
 
 fn read(

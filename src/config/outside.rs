@@ -57,7 +57,8 @@ fn value(reference: &str, outside: &Outside<'_>) -> Result<String, (String, Stri
                 Some((name, default)) => (name, Some(default)),
                 None => (rest, None),
             };
-            (outside.env)(name).or(default.map(str::to_owned)).ok_or_else(|| {
+            let stand_in = || outside.only_rules.then(|| name.to_owned());
+            (outside.env)(name).or(default.map(str::to_owned)).or_else(stand_in).ok_or_else(|| {
                 (
                     format!("environment variable {name} is not set"),
                     format!("set it, or write ${{env:{name}:-default}}"),
@@ -66,6 +67,7 @@ fn value(reference: &str, outside: &Outside<'_>) -> Result<String, (String, Stri
         }
         Some(("file", path)) => std::fs::read_to_string(path)
             .map(|text| text.trim_end_matches(['\n', '\r']).to_owned())
+            .or_else(|error| if outside.only_rules { Ok(path.to_owned()) } else { Err(error) })
             .map_err(|error| (format!("cannot read {path}: {error}"), "check the path and its permissions".to_owned())),
         _ => Err((
             format!("`${{{reference}}}` is no reference"),

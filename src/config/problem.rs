@@ -3,9 +3,20 @@
 use std::fmt;
 use std::path::PathBuf;
 
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Nothing of the configuration takes effect.
+    Error,
+    /// It takes effect and is hardly what was meant.
+    Warning,
+}
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
+    /// How bad it is.
+    pub level: Level,
     /// As in `E0213`.
     pub code: &'static str,
     /// What is wrong.
@@ -38,7 +49,7 @@ pub struct At {
 impl Problem {
     /// A problem without a place.
     pub fn plain(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), at: None, service: None, help: None }
+        Self { level: Level::Error, code, message: message.into(), at: None, service: None, help: None }
     }
 
     /// With what to do about it.
@@ -56,7 +67,11 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error[{}]: {}", self.code, self.message)?;
+        let level = match self.level {
+            Level::Error => "error",
+            Level::Warning => "warning",
+        };
+        write!(f, "{level}[{}]: {}", self.code, self.message)?;
         if let Some(at) = &self.at {
             let margin = " ".repeat(at.line.to_string().len());
             write!(f, "\n{margin}--> {}:{}:{}", at.file.display(), at.line, at.column)?;

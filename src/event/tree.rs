@@ -8,7 +8,7 @@ use bumpalo::Bump;
 use std::borrow::Cow;
 
 /// What a node is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// `{…}`
     Object,

@@ -164,8 +164,11 @@ fn places(root: Node<'_>) -> HashMap<usize, String> {
     places
 }
 
+/// Paths with what stands there.
+pub type Paths = Vec<(String, Kind)>;
+
 /// The paths of an event with what stands there: leaves, and the objects and arrays that hold them.
-pub fn paths(event: &Tree<'_>) -> Vec<(String, Kind)> {
+pub fn paths(event: &Tree<'_>) -> Paths {
     let (mut paths, mut todo) = (Vec::new(), vec![(event.root(), String::new())]);
     while let Some((node, path)) = todo.pop() {
         for child in node.children() {

@@ -10,7 +10,7 @@ const BASE: &str = "targets: { out: { stdout: {} } }\n";
 fn problems(files: &[(&str, &str)]) -> Problems {
     let place = Place::new(files);
     let env = |name: &str| (name == "SET").then(|| "7".to_owned());
-    load(&[place.path().to_owned()], &Outside { env: &env }).expect_err("problems")
+    load(&[place.path().to_owned()], &Outside { env: &env, only_rules: false }).expect_err("problems")
 }
 
 /// One row: the file's text after `BASE`, then code, line:column, key path, and parts of message and remedy.
@@ -217,7 +217,7 @@ fn values_come_from_outside_but_not_into_patterns() {
         rules: { r: { pattern: { a: [\"${env:SET}\"], n: [007x, no, 1e400, ~] } } }\n";
     let place = Place::new(&[("c.yaml", text)]);
     let env = |name: &str| (name == "SET").then(|| "7".to_owned());
-    let loaded = load(&[place.path().join("c.yaml")], &Outside { env: &env }).expect("a valid file");
+    let loaded = load(&[place.path().join("c.yaml")], &Outside { env: &env, only_rules: false }).expect("a valid file");
     assert_eq!((loaded.config.workers, loaded.config.log.level.as_str()), (7, "warn"));
     assert_eq!(loaded.config.rules["r"].pattern.0, "{\"a\":[\"${env:SET}\"],\"n\":[\"007x\",\"no\",1e400,null]}");
 }
@@ -265,6 +265,7 @@ fn every_file_in_config_is_valid() {
         "webhooks/pagerduty.yaml",
     ];
     for path in files {
-        load(&[top.join(path)], &Outside { env: &env }).unwrap_or_else(|problems| panic!("{path}: {problems}"));
+        load(&[top.join(path)], &Outside { env: &env, only_rules: false })
+            .unwrap_or_else(|problems| panic!("{path}: {problems}"));
     }
 }

@@ -11,6 +11,7 @@ mod config;
 mod endpoint;
 mod http_out;
 mod inlet;
+mod lint;
 mod patterns;
 #[path = "../shared/ports.rs"]
 mod ports;

@@ -20,7 +20,7 @@ const FORMS: &str =
     "one of input: JSON, input_path: $.path, or input_transformer: { paths: { name: $.path }, template: TEXT }";
 
 /// Merges the files and checks everything that is not a matter of types.
-pub fn all(files: &[File], problems: &mut Vec<Problem>) -> (Config, Catalog) {
+pub fn all(files: &[File], only_rules: bool, problems: &mut Vec<Problem>) -> (Config, Catalog) {
     let mut check = Check { problems, catalog: Catalog::new() };
     let config = check.merge(files);
     for (document, file) in files {
@@ -35,7 +35,11 @@ pub fn all(files: &[File], problems: &mut Vec<Problem>) -> (Config, Catalog) {
             check.source(document, name, source, files);
         }
     }
-    check.exposure(files, &config);
+    if only_rules {
+        check.elsewhere(&config);
+    } else {
+        check.exposure(files, &config);
+    }
     let pattern_bytes = usize::try_from(config.limits.pattern_bytes.0).unwrap_or(usize::MAX);
     let limits = pattern::Limits { text_bytes: pattern_bytes, ..pattern::Limits::default() };
     for (document, file) in files {
@@ -151,12 +155,45 @@ impl Check<'_> {
         self.apply(document, &["buses", name], Command::PutBus(catalog::Bus { name: name.to_owned(), numbers }));
     }
 
+    /// Declares what rules refer to where no file declares anything of its kind.
+    fn elsewhere(&mut self, config: &Config) {
+        let named = |target: &RuleTargetConfig| match target {
+            RuleTargetConfig::Name(name) => name.clone(),
+            RuleTargetConfig::Formed(formed) => formed.target.clone(),
+        };
+        let mut commands = Vec::new();
+        if config.buses.is_empty() {
+            let buses = config.rules.values().map(|rule| rule.bus.clone());
+            commands.extend(buses.map(|name| Command::PutBus(catalog::Bus { name, numbers: Numbers::default() })));
+        }
+        if config.targets.is_empty() {
+            let names = config.rules.values().flat_map(|rule| rule.targets.iter().map(named));
+            commands.extend(names.map(|name| {
+                let retry = catalog::RetryPolicy::default();
+                Command::PutTarget(catalog::Target {
+                    name,
+                    kind: catalog::TargetKind::Stdout,
+                    retry,
+                    dead_letter: None,
+                })
+            }));
+        }
+        for command in commands {
+            // A new bus or a plain target is never refused.
+            self.catalog.apply(command).ok();
+        }
+    }
+
     /// Whether a name is declared; says so when it is not.
     fn refers(&mut self, document: &Document, path: &[&str], files: &[File], section: &str, name: &str) -> bool {
         if section == "buses" && name == catalog::DEFAULT_BUS {
             return true;
         }
-        if known(files, section, name) {
+        let elsewhere = match section {
+            "buses" => self.catalog.has_bus(name),
+            _ => self.catalog.targets().any(|target| target.name == name),
+        };
+        if elsewhere || known(files, section, name) {
             return true;
         }
         let all = files.iter().flat_map(|(document, _)| document.names(section));
@@ -283,7 +320,7 @@ fn remedy(message: &str) -> &'static str {
 }
 
 /// The node of the fault: offsets into the JSON form lead back to the YAML that it was made of.
-fn pattern_place(document: &Document, id: NodeId, offset: usize) -> super::problem::At {
+pub(super) fn pattern_place(document: &Document, id: NodeId, offset: usize) -> super::problem::At {
     let node = match document.json(id) {
         Ok((_, origins)) => {
             let after = origins.partition_point(|(at, _)| *at <= offset);
