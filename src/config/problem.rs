@@ -42,8 +42,10 @@ pub struct At {
     pub width: usize,
     /// As in `rules.big-orders.pattern`.
     pub path: String,
-    /// The whole line.
+    /// The line, or what is around the place in a long one.
     pub text: String,
+    /// Where the place begins in `text`, in characters.
+    pub indent: usize,
 }
 
 impl Problem {
@@ -79,7 +81,7 @@ impl fmt::Display for Problem {
                 write!(f, "   {}", at.path)?;
             }
             write!(f, "\n{margin} |\n{} | {}", at.line, at.text)?;
-            write!(f, "\n{margin} | {}{}", " ".repeat(at.column - 1), "^".repeat(at.width.max(1)))?;
+            write!(f, "\n{margin} | {}{}", " ".repeat(at.indent), "^".repeat(at.width.max(1)))?;
         }
         if let Some(service) = &self.service {
             write!(f, "\n   = AWS says: {service}")?;

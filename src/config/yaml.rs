@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 const MAX_NODES: usize = 2_000_000;
 const MAX_DEPTH: usize = 128;
 const MAX_BYTES: usize = 64 << 20;
+/// Characters of a line shown before and after a place.
+const AROUND: usize = 100;
 
 /// Index of a node.
 pub type NodeId = usize;
@@ -45,6 +47,8 @@ pub struct Document {
     /// The file.
     pub file: PathBuf,
     text: String,
+    /// Where each line begins.
+    lines: Vec<usize>,
     /// All nodes.
     pub nodes: Vec<Node>,
     /// The top one.
@@ -53,7 +57,8 @@ pub struct Document {
 
 /// Parses a file; `None` when there is nothing to go on with.
 pub fn parse(file: &Path, text: String, problems: &mut Vec<Problem>) -> Option<Document> {
-    let mut document = Document { file: file.to_owned(), text, nodes: Vec::new(), root: 0 };
+    let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+    let mut document = Document { file: file.to_owned(), text, lines, nodes: Vec::new(), root: 0 };
     match Builder::build(&mut document, problems) {
         Ok(()) if document.nodes.is_empty() => None,
         Ok(()) => Some(document),
@@ -112,48 +117,39 @@ impl Document {
     }
 
     fn place(&self, line: usize, column: usize, width: usize, path: &str) -> At {
-        let text = self.text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-        let room = text.chars().count().saturating_sub(column - 1).max(1);
-        At {
-            file: self.file.clone(),
-            line,
-            column,
-            width: width.clamp(1, room),
-            path: path.to_owned(),
-            text: text.to_owned(),
-        }
+        let begin = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(self.text.len());
+        let end = self.lines.get(line).copied().unwrap_or(self.text.len());
+        let whole = self.text.get(begin..end).unwrap_or_default().trim_end_matches(['\n', '\r']);
+        // A long line is shown around the place.
+        let skipped = (column - 1).saturating_sub(AROUND);
+        let text: String = whole.chars().skip(skipped).take(2 * AROUND).collect();
+        let indent = column - 1 - skipped;
+        let room = text.chars().count().saturating_sub(indent).max(1);
+        At { file: self.file.clone(), line, column, width: width.clamp(1, room), path: path.to_owned(), text, indent }
     }
 
-    /// The key path of a node, found by walking; only problems need it.
+    /// The key path of a node. Nodes are numbered in document order, so each lies under the last one before it.
     pub fn path_of(&self, wanted: NodeId) -> String {
-        fn walk(document: &Document, at: NodeId, wanted: NodeId, path: &mut String) -> bool {
-            if at == wanted {
-                return true;
-            }
-            let len = path.len();
-            let step = |name: &str, child: NodeId, path: &mut String, found_at_key: bool| {
-                if !path.is_empty() && !name.starts_with('[') {
-                    path.push('.');
-                }
-                path.push_str(name);
-                if found_at_key || walk(document, child, wanted, path) {
-                    return true;
-                }
-                path.truncate(len);
-                false
-            };
-            match &document.nodes[at].kind {
-                Kind::Scalar { .. } => false,
+        let (mut path, mut at) = (String::new(), self.root);
+        while at != wanted {
+            match &self.nodes[at].kind {
+                Kind::Scalar { .. } => break,
                 Kind::Sequence(items) => {
-                    items.iter().enumerate().any(|(n, &child)| step(&format!("[{n}]"), child, path, false))
+                    let Some(n) = items.partition_point(|&item| item <= wanted).checked_sub(1) else { break };
+                    path += &format!("[{n}]");
+                    at = items[n];
                 }
                 Kind::Mapping(entries) => {
-                    entries.iter().any(|&(key, value)| step(document.key(key), value, path, key == wanted))
+                    let Some(n) = entries.partition_point(|&(key, _)| key <= wanted).checked_sub(1) else { break };
+                    let (key, value) = entries[n];
+                    if !path.is_empty() {
+                        path.push('.');
+                    }
+                    path += self.key(key);
+                    at = if key == wanted { wanted } else { value };
                 }
             }
         }
-        let mut path = String::new();
-        walk(self, self.root, wanted, &mut path);
         path
     }
 
