@@ -76,7 +76,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const CORE: [&str; 7] = ["event", "pattern", "matcher", "transform", "catalog", "plan", "lint"];
 
 /// Package, the file where it does its job, and what that looks like.
-const JOBS: [(&str, &str, &str); 9] = [
+const JOBS: [(&str, &str, &str); 10] = [
     ("tokio", "src/app/mod.rs", "tokio::runtime::Builder"),
     ("rdkafka (in)", "src/source/kafka.rs", "BaseConsumer"),
     ("rdkafka (out)", "src/deliver/kafka.rs", "BaseProducer"),
@@ -85,6 +85,7 @@ const JOBS: [(&str, &str, &str); 9] = [
     ("crossbeam-channel", "src/envelope.rs", "bounded(LANE_BATCHES)"),
     ("hdrhistogram", "src/metrics.rs", "Mutex<Histogram<u64>>"),
     ("criterion", "benches/pipeline.rs", "criterion_group!"),
+    ("quick-xml", "src/cli/test/report.rs", "Writer::new_with_indent("),
     ("mimalloc", "src/main.rs", "#[global_allocator]"),
 ];
 

@@ -39,7 +39,11 @@ pub enum Config {
         json: bool,
     },
     /// Print the JSON Schema for editors
-    Schema,
+    Schema {
+        /// Of which files
+        #[arg(long, value_enum, default_value = "config")]
+        kind: Files,
+    },
     /// Write starter files
     Init {
         /// What to begin with
@@ -49,6 +53,15 @@ pub enum Config {
         #[arg(default_value = "sluice")]
         folder: PathBuf,
     },
+}
+
+/// Files that have a schema.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Files {
+    /// Configurations and rules
+    Config,
+    /// Rule tests
+    Test,
 }
 
 /// What to begin with.
@@ -70,8 +83,12 @@ impl Config {
     pub fn run(self) -> Result<(), Failed> {
         match self {
             Self::Print { paths, json } => print(&paths, json),
-            Self::Schema => {
-                let schema = serde_json::to_string_pretty(&schemars::schema_for!(FileConfig)).map_err(unprintable)?;
+            Self::Schema { kind } => {
+                let schema = match kind {
+                    Files::Config => schemars::schema_for!(FileConfig),
+                    Files::Test => config::rule_tests::schema(),
+                };
+                let schema = serde_json::to_string_pretty(&schema).map_err(unprintable)?;
                 writeln!(std::io::stdout(), "{schema}").map_err(output)
             }
             Self::Init { kind, folder } => init(kind, &folder),
@@ -93,9 +110,10 @@ fn print(paths: &Paths, json: bool) -> Result<(), Failed> {
 }
 
 /// The starters, which tests run too.
-const STREAM: [(&str, &str); 2] = [
+const STREAM: [(&str, &str); 3] = [
     ("sluice.yaml", include_str!("../../config/stream/sluice.yaml")),
     ("rules/orders.yaml", include_str!("../../config/stream/rules/orders.yaml")),
+    ("rules/orders.test.yaml", include_str!("../../config/stream/rules/orders.test.yaml")),
 ];
 const NATS: [(&str, &str); 1] = [("sluice.yaml", include_str!("../../config/nats/sluice.yaml"))];
 const ENDPOINT: [(&str, &str); 1] = [("sluice.yaml", include_str!("../../config/endpoint/sluice.yaml"))];

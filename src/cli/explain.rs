@@ -167,7 +167,7 @@ fn print(told: &[Told], whole: usize, known: &[(String, Kind)]) -> Result<(), Fa
 }
 
 /// A condition, what was seen, and what to look at.
-fn line(finding: &Finding, known: &[(String, Kind)]) -> String {
+pub(super) fn line(finding: &Finding, known: &[(String, Kind)]) -> String {
     let mark = match finding.verdict {
         Verdict::Holds => style("  ok  ").green(),
         _ => style("  FAIL").red().bold(),

@@ -20,6 +20,7 @@ mod recorded;
 mod rules;
 mod run;
 mod tap;
+mod test;
 mod test_pattern;
 mod top;
 
@@ -68,6 +69,8 @@ enum Verb {
     Validate(config::Validate),
     /// Find rules that are valid and hardly meant so
     Lint(lint::Lint),
+    /// Run the tests that stand beside rules
+    Test(test::Test),
     /// Show, describe or begin a configuration
     #[command(subcommand)]
     Config(config::Config),
@@ -132,6 +135,7 @@ fn verb(verb: Verb, logging: &Logging) -> Result<(), Failed> {
         Verb::Match(grep) => grep.run(),
         Verb::Validate(validate) => validate.run(),
         Verb::Lint(lint) => lint.run(),
+        Verb::Test(test) => test.run(),
         Verb::Config(config) => config.run(),
         Verb::Tap(tap) => tap.run(),
         Verb::Rules(rules) => rules.run(),

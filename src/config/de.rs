@@ -2,10 +2,11 @@
 //!
 //! serde stops at the first fault. So a fault is noted, its node taken out, and the tree read again, until it reads.
 
-use super::model::FileConfig;
 use super::problem::Problem;
 use super::yaml::{Document, Kind, NodeId, Scalar};
-use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
 use serde::forward_to_deserialize_any;
 use std::collections::HashSet;
 use std::fmt;
@@ -13,29 +14,37 @@ use std::fmt;
 /// Name of the newtype that takes a node as JSON text.
 pub const JSON: &str = "$json";
 
+/// Name of the newtype that takes a node by its number, to be read later.
+pub const NODE: &str = "$node";
+
 /// Most faults reported for one file.
 const MOST: usize = 100;
 
 /// Reads a document; faulty parts are left out of the result.
-pub fn read(document: &Document, problems: &mut Vec<Problem>) -> FileConfig {
+pub fn read<T: DeserializeOwned + Default>(document: &Document, problems: &mut Vec<Problem>) -> T {
+    read_at(document, document.root, problems).unwrap_or_default()
+}
+
+/// Reads a part of a document; nothing when the whole part is faulty.
+pub fn read_at<T: DeserializeOwned>(document: &Document, part: NodeId, problems: &mut Vec<Problem>) -> Option<T> {
     let mut out = HashSet::new();
     for _ in 0..MOST {
-        let reader = Reader { document, out: &out, id: document.root };
-        let fault = match serde::Deserialize::deserialize(reader) {
-            Ok(model) => return model,
+        let reader = Reader { document, out: &out, id: part };
+        let fault = match T::deserialize(reader) {
+            Ok(model) => return Some(model),
             Err(fault) => fault,
         };
         let Fault { id, inner, kind } = fault;
-        let id = id.unwrap_or(document.root);
+        let id = id.unwrap_or(part);
         // A key that is there and was taken out has been reported already.
         if !matches!(kind, FaultKind::Missing(field) if has_key(document, id, field)) {
             problems.push(problem(document, inner.unwrap_or(id), &kind));
         }
-        if id == document.root || !out.insert(id) {
+        if id == part || !out.insert(id) {
             break;
         }
     }
-    FileConfig::default()
+    None
 }
 
 fn has_key(document: &Document, id: NodeId, name: &str) -> bool {
@@ -215,6 +224,9 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Fault> {
+        if name == NODE {
+            return visitor.visit_u64(self.id as u64);
+        }
         if name != JSON {
             return visitor.visit_newtype_struct(self).map_err(|fault| fault.at(self.id));
         }

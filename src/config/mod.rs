@@ -10,6 +10,7 @@ pub mod ends;
 pub mod model;
 mod outside;
 mod problem;
+pub mod rule_tests;
 pub mod values;
 mod yaml;
 
@@ -154,7 +155,7 @@ fn gather(path: &Path, found: &mut Vec<PathBuf>, problems: &mut Vec<Problem>) {
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let yaml = [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
-        let other = name.starts_with('.') || name.ends_with(".test.yaml") || name.ends_with(".schema.json");
+        let other = name.starts_with('.') || rule_tests::is_named_so(&path) || name.ends_with(".schema.json");
         if path.is_dir() && !name.starts_with('.') {
             gather(&path, found, problems);
         } else if yaml && !other {

@@ -51,6 +51,13 @@ pub fn comparable(text: &[u8]) -> Option<f64> {
     exact.equals(&Decimal::of(shortest.as_bytes())).then_some(value)
 }
 
+/// Whether two numbers have the same exact decimal value, however they are spelled and however large they are.
+pub fn equal(a: &[u8], b: &[u8]) -> bool {
+    let (x, y) = (Decimal::of(a), Decimal::of(b));
+    let negative = |text: &[u8]| text.starts_with(b"-");
+    x.equals(&y) && (x.digits == 0 || negative(a) == negative(b))
+}
+
 /// Significant digits (no leading or trailing zeros) times a power of ten, borrowed from the text.
 struct Decimal<'a> {
     /// The text's mantissa from the first to the last non-zero digit, a point possibly among them.

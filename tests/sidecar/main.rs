@@ -18,4 +18,5 @@ mod ports;
 mod process;
 mod receiver;
 mod retry;
+mod rule_tests;
 mod webhook;
