@@ -6,6 +6,7 @@ mod config;
 pub mod corpus;
 mod demo;
 mod destination;
+mod diff;
 mod explain;
 mod grep;
 mod health;
@@ -71,6 +72,8 @@ enum Verb {
     Lint(lint::Lint),
     /// Run the tests that stand beside rules
     Test(test::Test),
+    /// Compare what two sets of rules match of recorded events
+    Diff(diff::Diff),
     /// Show, describe or begin a configuration
     #[command(subcommand)]
     Config(config::Config),
@@ -136,6 +139,7 @@ fn verb(verb: Verb, logging: &Logging) -> Result<(), Failed> {
         Verb::Validate(validate) => validate.run(),
         Verb::Lint(lint) => lint.run(),
         Verb::Test(test) => test.run(),
+        Verb::Diff(diff) => diff.run(),
         Verb::Config(config) => config.run(),
         Verb::Tap(tap) => tap.run(),
         Verb::Rules(rules) => rules.run(),

@@ -8,6 +8,7 @@ mod admin;
 mod certificates;
 mod command;
 mod config;
+mod diff;
 mod endpoint;
 mod http_out;
 mod inlet;
