@@ -6,7 +6,7 @@
 
 use bumpalo::Bump;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sluice::cli::corpus;
+use sluice::cli::corpus::slots;
 use sluice::event::{Scanner, decode};
 use sluice::matcher::{Builder, Matcher, Scratch};
 use sluice::pattern::{Limits, Numbers, parse};
@@ -17,7 +17,7 @@ const EVENTS: u64 = 1000;
 fn matcher(rules: u64) -> Matcher {
     let mut builder = Builder::new(1, Numbers::Value);
     for number in 0..rules {
-        let text = corpus::pattern(number, rules);
+        let text = slots::pattern(number, rules);
         let pattern = parse(text.as_bytes(), &Limits::default()).expect("a valid pattern");
         builder.add(&pattern);
     }
@@ -25,7 +25,7 @@ fn matcher(rules: u64) -> Matcher {
 }
 
 fn pipeline(criterion: &mut Criterion) {
-    let events: Vec<String> = (0..EVENTS).map(corpus::event).collect();
+    let events: Vec<String> = (0..EVENTS).map(slots::event).collect();
     let bytes: usize = events.iter().map(String::len).sum();
     let mut group = criterion.benchmark_group("decode_and_match");
     group.throughput(Throughput::Elements(EVENTS));

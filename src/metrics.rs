@@ -317,6 +317,13 @@ impl Usage {
         Self::of("self")
     }
 
+    /// The most bytes that this process has had resident.
+    pub fn peak() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        kib.map_or(0, |kib: u64| kib << 10)
+    }
+
     /// What a process uses, by its number.
     pub fn of(process: &str) -> Self {
         let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();

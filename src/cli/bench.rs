@@ -1,6 +1,7 @@
 //! `sluice bench`: measurements that a README figure can name.
 
-use super::{Logging, corpus, output};
+use super::corpus::slots;
+use super::{Logging, bench_match, output};
 use crate::app::{Exit, Failed};
 use crate::config::check::clients;
 use crate::config::model::LogFormat;
@@ -22,6 +23,8 @@ use std::time::{Duration, Instant};
 pub enum Bench {
     /// Kafka to Kafka, a tenth of the events delivered, beside a bare consume-and-produce loop in the same run
     Pipeline(Pipeline),
+    /// Decode and match any rules and events, beside simd-json's tape of the same bytes in the same run
+    Match(bench_match::Match),
 }
 
 /// What to measure.
@@ -60,6 +63,7 @@ impl Bench {
         logging.start("warn", LogFormat::Text)?;
         match self {
             Self::Pipeline(pipeline) => pipeline.run(),
+            Self::Match(bench) => bench.run(),
         }
     }
 }
@@ -93,7 +97,7 @@ impl Pipeline {
         config.set("linger.ms", "20").set("compression.type", "lz4").set("enable.idempotence", "true");
         let producer: BaseProducer = config.create().map_err(|error| broken("cannot make a producer", error))?;
         for number in 0..self.events {
-            send(&producer, topic, &number.to_string(), corpus::event(number).as_bytes())?;
+            send(&producer, topic, &number.to_string(), slots::event(number).as_bytes())?;
         }
         producer.flush(Duration::from_secs(60)).map_err(|error| broken("cannot fill the source topic", error))
     }
@@ -168,7 +172,7 @@ impl Pipeline {
              targets:\n  out: {{ kafka: {{ brokers: \"{brokers}\", topic: {to} }} }}\nrules:\n"
         );
         for number in 0..rules {
-            let pattern = corpus::pattern(number, rules);
+            let pattern = slots::pattern(number, rules);
             let written = writeln!(text, "  r{number}: {{ pattern: '{pattern}', targets: [out] }}");
             debug_assert!(written.is_ok(), "a String takes everything");
         }

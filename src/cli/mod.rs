@@ -2,7 +2,9 @@
 
 mod admin;
 mod bench;
+mod bench_match;
 mod config;
+#[path = "../../benches/corpus/mod.rs"]
 pub mod corpus;
 mod demo;
 mod destination;

@@ -5,17 +5,17 @@
 
 use super::paths::{Branch, FieldId, PathTree};
 use super::scan::Scanner;
-use super::text;
 use super::walk::{Fault, Scalar, Visit, walk};
+use super::{number, text};
 use bumpalo::{Bump, collections::Vec as BumpVec};
 
 /// A leaf of the event: strings decoded, numbers as they are spelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'b> {
     /// Decoded text.
     String(&'b [u8]),
-    /// The number's exact text.
-    Number(&'b [u8]),
+    /// The number's exact text, and its value where it is comparable.
+    Number(&'b [u8], Option<f64>),
     /// `true` or `false`.
     Bool(bool),
     /// `null`.
@@ -62,8 +62,8 @@ const NONE: u32 = u32::MAX;
 /// The named fields of one event.
 pub struct Fields<'b> {
     values: BumpVec<'b, Field<'b>>,
-    /// First and last value of each field, as indexes into `values`.
-    ends: &'b mut [(u32, u32)],
+    /// First and last value of each field, as indexes into `values`, and how many there are.
+    ends: &'b mut [(u32, u32, u32)],
     /// Element and the chain around it; entry 0 is no place.
     places: BumpVec<'b, (Element, Place)>,
 }
@@ -87,6 +87,11 @@ impl<'b> Fields<'b> {
     /// Whether the event has a value at the path.
     pub fn has(&self, id: FieldId) -> bool {
         self.ends[id.0 as usize].0 != NONE
+    }
+
+    /// How many values the event has at the path.
+    pub fn count(&self, id: FieldId) -> usize {
+        self.ends[id.0 as usize].2 as usize
     }
 
     /// Whether any value lies in an array of objects.
@@ -123,7 +128,7 @@ pub fn decode<'b>(payload: &[u8], tree: &PathTree, scanner: &mut Scanner, bump: 
         arrays: 0,
         fields: Fields {
             values: BumpVec::with_capacity_in(32, bump),
-            ends: bump.alloc_slice_fill_copy(tree.fields(), (NONE, NONE)),
+            ends: bump.alloc_slice_fill_copy(tree.fields(), (NONE, NONE, 0)),
             places: BumpVec::with_capacity_in(8, bump),
         },
     };
@@ -191,14 +196,15 @@ impl<'b> Visit<'b> for Reader<'b, '_> {
         let Some(id) = self.at.and_then(|branch| self.tree.field(branch)) else { return };
         let value = match value {
             Scalar::String(raw) => Value::String(self.decoded(raw)),
-            Scalar::Number(text) => Value::Number(text),
+            Scalar::Number(text) => Value::Number(text, number::comparable(text)),
             Scalar::Bool(b) => Value::Bool(b),
             Scalar::Null => Value::Null,
         };
         let place = self.frames.last().map_or(Place::NONE, |frame| frame.place);
         let fresh = self.fields.values.len() as u32;
         self.fields.values.push(Field { id, value, place, next: NONE });
-        let (first, last) = &mut self.fields.ends[id.0 as usize];
+        let (first, last, count) = &mut self.fields.ends[id.0 as usize];
+        *count += 1;
         match *last {
             NONE => *first = fresh,
             last => self.fields.values[last as usize].next = fresh,

@@ -7,6 +7,7 @@
 //! Events that spell arrays of one path in several ways (equal keys, keys with dots) can make the choices multiply, up
 //! to the number of elements to the power of the number of such arrays; what that takes is bounded for the event.
 
+use super::condition::Condition;
 use super::{Alternative, Matcher};
 use crate::event::{Fault, FaultKind, Fields, Place};
 use std::collections::{BTreeMap, HashSet};
@@ -39,33 +40,29 @@ impl Budget {
 /// The event offers more choices than the budget allows to try.
 pub(super) fn consistent(
     matcher: &Matcher,
-    alternative: &Alternative,
+    alternative: &Alternative<'_>,
     event: &Fields<'_>,
     budget: &mut Budget,
 ) -> Result<bool, Fault> {
     let conditions = || alternative.conditions.iter().map(|&number| &matcher.conditions[number as usize]);
     let placed = |field| event.values(field).any(|value| value.place != Place::NONE);
-    let mut tied: Vec<_> = conditions().filter(|condition| placed(condition.field)).collect();
-    let by_itself = conditions().filter(|condition| !placed(condition.field)).all(|condition| {
-        !condition.absence
-            || !event.has(condition.field)
-            || event.values(condition.field).any(|field| condition.accepts(&field.value))
+    let by_itself = conditions().filter(|condition| condition.absence && !placed(condition.field)).all(|condition| {
+        !event.has(condition.field) || event.values(condition.field).any(|field| condition.accepts(&field.value))
     });
     if !by_itself {
         return Ok(false);
     }
-    let absence = tied.iter().any(|condition| condition.absence);
-    if !absence {
-        // What a value outside of arrays satisfies restricts no other.
-        tied.retain(|condition| {
-            !event.values(condition.field).any(|field| field.place == Place::NONE && condition.accepts(&field.value))
-        });
-        if tied.len() < 2 {
-            return Ok(true);
-        }
+    let absence = conditions().any(|condition| condition.absence && placed(condition.field));
+    // What a value outside of arrays satisfies restricts no other, unless another is to be absent.
+    let free = |condition: &Condition| {
+        let mut values = event.values(condition.field);
+        !absence && values.any(|field| field.place == Place::NONE && condition.accepts(&field.value))
+    };
+    let tied = || conditions().filter(|condition| placed(condition.field) && !free(condition));
+    if !absence && tied().nth(1).is_none() {
+        return Ok(true);
     }
-    let tied: Vec<Tied> = tied
-        .into_iter()
+    let tied: Vec<Tied> = tied()
         .map(|condition| {
             let values = event.values(condition.field).map(|field| (field.place, condition.accepts(&field.value)));
             Tied::new(event, values.filter(|&(_, accepted)| absence || accepted), condition.absence)

@@ -1,7 +1,7 @@
 //! One field's tests, compiled.
 
 use crate::event::address::Address;
-use crate::event::{FieldId, Value, number};
+use crate::event::{FieldId, Value};
 use crate::pattern::{AnythingBut, Number, Numbers, Test};
 use std::sync::Arc;
 
@@ -28,10 +28,7 @@ impl Condition {
     pub fn accepts(&self, value: &Value<'_>) -> bool {
         match *value {
             Value::String(text) => self.tests.iter().any(|test| accepts_text(test, text)),
-            Value::Number(text) => {
-                let value = number::comparable(text);
-                self.tests.iter().any(|test| accepts_number(test, text, value, self.numbers))
-            }
+            Value::Number(text, value) => self.tests.iter().any(|test| accepts_number(test, text, value, self.numbers)),
             Value::Bool(b) => self.tests.iter().any(|test| *test == Test::Bool(b) || accepts_any(test)),
             Value::Null => self.tests.iter().any(|test| *test == Test::Null || accepts_any(test)),
         }

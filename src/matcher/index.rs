@@ -1,185 +1,241 @@
-//! From a value of the event to the alternatives filed under it, per path.
+//! The alternatives of all rules as a tree: each node files them under the condition that fewest events meet; where many
+//! come together under one key, a node of their other conditions follows.
+//!
+//! In: an event's fields. Out: the alternatives that may match, each with the conditions still to be tested. Promises: an
+//! alternative that matches is among them; a list is given out once an event. Leaves to others: how the tree is grown
+//! (`tree`), testing conditions (`mod`).
 
-use super::condition::Condition;
+use super::intervals::Intervals;
+use super::keys::{Kind, address_key, word};
+use super::table::{NOTHING, Seed, Table};
 use crate::event::address::Address;
-use crate::event::{Fault, Field, Value, number};
-use crate::pattern::{Numbers, Test};
-use siphasher::sip::SipHasher13;
-use std::collections::HashMap;
-use std::hash::BuildHasher;
+use crate::event::{FieldId, Fields, Value};
 
-/// Keyed hashing with a given seed: event data is looked up in these maps.
-#[derive(Clone, Copy)]
-pub(super) struct Seed(pub u64);
+/// Where a list of alternatives begins in [`Index::blob`].
+pub(super) type Place = u32;
 
-impl BuildHasher for Seed {
-    type Hasher = SipHasher13;
+/// The root's number.
+pub(super) const ROOT: usize = 0;
 
-    fn build_hasher(&self) -> SipHasher13 {
-        SipHasher13::new_with_keys(self.0, !self.0)
+/// Immutable; grown by [`super::tree::grow`].
+pub(super) struct Index {
+    pub seed: Seed,
+    pub table: Table,
+    pub nodes: Vec<Node>,
+    /// Lists, each: number, node below or [`NOTHING`], owner, kind and operand length, operand, count, entries; an entry
+    /// is an alternative, how many conditions are left, and those. Everything that a hit reads lies together.
+    pub blob: Vec<u32>,
+    /// How many lists there are.
+    pub lists: usize,
+}
+
+/// Words before the operand.
+pub(super) const HEADER: usize = 4;
+
+#[derive(Default)]
+pub(super) struct Node {
+    /// Alternatives that no value leads to.
+    pub rest: Option<Place>,
+    /// Conditions that are tested as they stand, and what follows where they hold.
+    pub tested: Vec<(u32, Place)>,
+    pub branches: Vec<Branch>,
+}
+
+/// What a node asks the values of one field.
+pub(super) struct Branch {
+    pub field: FieldId,
+    /// Unique in the index.
+    pub number: u32,
+    /// A bit a [`Kind`].
+    pub kinds: u16,
+    /// Distinct operand lengths of prefixes, suffixes, the same without case, and grams, ascending.
+    pub lengths: [Box<[u32]>; 5],
+    /// Distinct mask lengths.
+    pub masks: Box<[u8]>,
+    pub ranges: Option<Intervals>,
+}
+
+/// Which of [`Branch::lengths`] belongs to a kind.
+pub(super) fn lengths_of(kind: Kind) -> Option<usize> {
+    match kind {
+        Kind::Prefix => Some(0),
+        Kind::Suffix => Some(1),
+        Kind::CasePrefix => Some(2),
+        Kind::CaseSuffix => Some(3),
+        Kind::Gram => Some(4),
+        _ => None,
     }
 }
 
-type Postings<K> = HashMap<K, Vec<u32>, Seed>;
-
-/// Alternatives found for a value.
-pub(super) enum Filed<'i> {
-    /// They have a test that accepts the value.
-    Under(&'i [u32]),
-    /// They have this condition as their pivot, still to be tested.
-    Behind(u32, &'i [u32]),
+/// A list found for a value.
+pub(super) struct List<'i> {
+    pub number: usize,
+    /// The node that files the same alternatives by their other conditions.
+    pub below: Option<usize>,
+    count: u32,
+    rest: &'i [u32],
 }
 
-/// The value indexes of all fields of a matcher.
-pub(super) struct ValueIndex {
-    fields: Vec<FieldIndex>,
-}
-
-struct FieldIndex {
-    text: Postings<Box<[u8]>>,
-    address: Postings<Address>,
-    /// By the bits of the value.
-    number: Postings<u64>,
-    number_text: Postings<Box<[u8]>>,
-    /// `false`, `true`, `null`.
-    words: [Vec<u32>; 3],
-    prefix: Affixes,
-    suffix: Affixes,
-    /// Conditions that are tested as they stand, and the alternatives behind each.
-    tested: Vec<(u32, Vec<u32>)>,
-}
-
-struct Affixes {
-    /// Distinct operand lengths, ascending.
-    lengths: Vec<usize>,
-    operands: Postings<Box<[u8]>>,
-}
-
-impl Affixes {
-    fn new(seed: Seed) -> Self {
-        Self { lengths: Vec::new(), operands: HashMap::with_hasher(seed) }
+impl<'i> List<'i> {
+    pub fn len(&self) -> usize {
+        self.count as usize
     }
 
-    fn file(&mut self, operand: &[u8], alternative: u32) {
-        if let Err(slot) = self.lengths.binary_search(&operand.len()) {
-            self.lengths.insert(slot, operand.len());
-        }
-        file(&mut self.operands, operand.into(), alternative);
+    /// Each alternative and the conditions left.
+    pub fn entries(&self) -> impl Iterator<Item = (u32, &'i [u32])> + use<'i> {
+        let (mut rest, mut left) = (self.rest, self.count);
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let (&[alternative, count], tail) = rest.split_first_chunk()?;
+            let (conditions, tail) = tail.split_at_checked(count as usize)?;
+            rest = tail;
+            Some((alternative, conditions))
+        })
     }
 }
 
-fn file<K: std::hash::Hash + Eq>(postings: &mut Postings<K>, key: K, alternative: u32) {
-    let list = postings.entry(key).or_default();
-    if list.last() != Some(&alternative) {
-        list.push(alternative);
-    }
+/// What a branch's keys are hashed with.
+pub(super) fn salt(branch: u32, kind: Kind) -> u64 {
+    u64::from(branch) << 8 | kind as u64
 }
 
-impl FieldIndex {
-    fn new(seed: Seed) -> Self {
-        Self {
-            text: HashMap::with_hasher(seed),
-            address: HashMap::with_hasher(seed),
-            number: HashMap::with_hasher(seed),
-            number_text: HashMap::with_hasher(seed),
-            words: [const { Vec::new() }; 3],
-            prefix: Affixes::new(seed),
-            suffix: Affixes::new(seed),
-            tested: Vec::new(),
-        }
-    }
-}
-
-/// Whether a value finds the test through a table, so that no other condition of its kind is looked at.
-pub(super) fn is_direct(test: &Test) -> bool {
-    matches!(
-        test,
-        Test::Text(..)
-            | Test::Exactly(_)
-            | Test::Number(_)
-            | Test::Bool(_)
-            | Test::Null
-            | Test::Prefix(_)
-            | Test::Suffix(_)
-    )
-}
-
-impl ValueIndex {
-    pub fn new(fields: usize, seed: Seed) -> Self {
-        Self { fields: (0..fields).map(|_| FieldIndex::new(seed)).collect() }
-    }
-
-    /// Files an alternative under its pivot, which must need a value.
-    pub fn file(&mut self, number: u32, condition: &Condition, alternative: u32, numbers: Numbers) {
-        let field = &mut self.fields[condition.field.0 as usize];
-        if !condition.tests().iter().all(is_direct) {
-            match field.tested.iter_mut().find(|(tested, _)| *tested == number) {
-                Some((_, list)) => list.push(alternative),
-                None => field.tested.push((number, vec![alternative])),
-            }
-            return;
-        }
-        for test in condition.tests() {
-            match test {
-                Test::Text(text, Some(address)) => {
-                    file(&mut field.address, *address, alternative);
-                    file(&mut field.text, text.as_slice().into(), alternative);
-                }
-                Test::Text(text, None) | Test::Exactly(text) => {
-                    file(&mut field.text, text.as_slice().into(), alternative);
-                }
-                Test::Number(number) => match number.value {
-                    Some(value) if numbers == Numbers::Value => {
-                        file(&mut field.number, value.to_bits(), alternative);
-                    }
-                    _ => file(&mut field.number_text, number.text.as_slice().into(), alternative),
-                },
-                Test::Bool(b) => field.words[usize::from(*b)].push(alternative),
-                Test::Null => field.words[2].push(alternative),
-                Test::Prefix(operand) => field.prefix.file(operand, alternative),
-                Test::Suffix(operand) => field.suffix.file(operand, alternative),
-                _ => {}
-            }
+impl Index {
+    pub fn list(&self, place: Place) -> List<'_> {
+        let head = &self.blob[place as usize..];
+        let operand = (head[3] >> 8).div_ceil(4) as usize;
+        let rest = &head[HEADER + operand..];
+        List {
+            number: head[0] as usize,
+            below: (head[1] != NOTHING).then_some(head[1] as usize),
+            count: rest[0],
+            rest: &rest[1..],
         }
     }
 
-    /// Calls `found` with the alternatives that `field`'s value leads to; one may be named several times.
+    #[inline(always)]
+    fn find(&self, branch: u32, kind: Kind, operand: &[u8]) -> Option<Place> {
+        self.table.find(self.seed.hash(salt(branch, kind), operand), |place| self.is(place, branch, kind, operand))
+    }
+
+    /// Whether the list at a place is filed so: a hash alone proves nothing.
+    fn is(&self, place: Place, branch: u32, kind: Kind, operand: &[u8]) -> bool {
+        let head = &self.blob[place as usize..];
+        head[2] == branch
+            && u64::from(head[3]) == (operand.len() as u64) << 8 | kind as u64
+            && packed(operand).zip(&head[HEADER..]).all(|(word, filed)| word == *filed)
+    }
+
+    /// How many values a node would look at.
+    pub fn effort(&self, node: usize, event: &Fields<'_>) -> usize {
+        self.nodes[node].branches.iter().map(|branch| event.count(branch.field)).sum()
+    }
+
+    /// Calls `found` with every list of `branch` that a value leads to.
     ///
     /// # Errors
-    /// Those of `found`, at once.
-    pub fn candidates<'i>(
-        &'i self,
-        field: &Field<'_>,
-        mut found: impl FnMut(Filed<'i>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        let index = &self.fields[field.id.0 as usize];
-        let mut under = |list: Option<&'i Vec<u32>>| list.map_or(Ok(()), |list| found(Filed::Under(list)));
-        match field.value {
+    /// The first of `found`.
+    pub fn ask<E>(
+        &self,
+        branch: &Branch,
+        value: &Value<'_>,
+        mut found: impl FnMut(Place) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let has = |kind: Kind| branch.kinds & 1 << kind as u16 != 0;
+        let mut look = |kind: Kind, operand: &[u8]| match self.find(branch.number, kind, operand) {
+            Some(place) => found(place),
+            None => Ok(()),
+        };
+        match *value {
             Value::String(text) => {
-                under(index.text.get(text))?;
-                if !index.address.is_empty()
-                    && let Ok(address) = Address::parse(text)
-                {
-                    under(index.address.get(&address))?;
+                if has(Kind::Text) {
+                    look(Kind::Text, text)?;
                 }
-                for &len in index.prefix.lengths.iter().take_while(|&&len| len <= text.len()) {
-                    under(index.prefix.operands.get(&text[..len]))?;
+                for &len in branch.lengths[0].iter().take_while(|&&len| len as usize <= text.len()) {
+                    look(Kind::Prefix, &text[..len as usize])?;
                 }
-                for &len in index.suffix.lengths.iter().take_while(|&&len| len <= text.len()) {
-                    under(index.suffix.operands.get(&text[text.len() - len..]))?;
+                for &len in branch.lengths[1].iter().take_while(|&&len| len as usize <= text.len()) {
+                    look(Kind::Suffix, &text[text.len() - len as usize..])?;
                 }
+                for &len in &branch.lengths[4] {
+                    for run in text.windows(len as usize) {
+                        look(Kind::Gram, run)?;
+                    }
+                }
+                if has(Kind::CaseText) || has(Kind::CasePrefix) || has(Kind::CaseSuffix) {
+                    without_case(branch, text, &mut look)?;
+                }
+                if has(Kind::Address) || has(Kind::Cidr) {
+                    by_address(branch, text, &mut look)?;
+                }
+                Ok(())
             }
-            Value::Number(text) => {
-                if !index.number.is_empty()
-                    && let Some(value) = number::comparable(text)
-                {
-                    under(index.number.get(&value.to_bits()))?;
+            Value::Number(text, value) => {
+                if has(Kind::NumberText) {
+                    look(Kind::NumberText, text)?;
                 }
-                under(index.number_text.get(text))?;
+                let Some(value) = value else { return Ok(()) };
+                if has(Kind::Number) {
+                    look(Kind::Number, &value.to_bits().to_le_bytes())?;
+                }
+                branch.ranges.as_ref().map_or(Ok(()), |ranges| ranges.holding(value, found))
             }
-            Value::Bool(b) => under(Some(&index.words[usize::from(b)]))?,
-            Value::Null => under(Some(&index.words[2]))?,
+            Value::Bool(value) if has(Kind::Word) => look(Kind::Word, &[word(Some(value))]),
+            Value::Null if has(Kind::Word) => look(Kind::Word, &[word(None)]),
+            Value::Bool(_) | Value::Null => Ok(()),
         }
-        index.tested.iter().try_for_each(|(condition, list)| found(Filed::Behind(*condition, list)))
     }
+}
+
+/// The bytes of an operand as words, zeros behind the last.
+pub(super) fn packed(operand: &[u8]) -> impl Iterator<Item = u32> {
+    operand.chunks(4).map(|chunk| chunk.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte)))
+}
+
+/// Longest text that is put into lower case on the stack, piece by piece.
+const PIECE: usize = 64;
+
+#[cold]
+fn long_lower(text: &[u8]) -> Vec<u8> {
+    text.to_ascii_lowercase()
+}
+
+fn without_case<E>(branch: &Branch, text: &[u8], look: &mut impl FnMut(Kind, &[u8]) -> Result<(), E>) -> Result<(), E> {
+    let mut short = [0; PIECE];
+    let long;
+    let lower: &[u8] = match short.get_mut(..text.len()) {
+        Some(piece) => {
+            piece.copy_from_slice(text);
+            piece.make_ascii_lowercase();
+            piece
+        }
+        None => {
+            long = long_lower(text);
+            &long
+        }
+    };
+    if branch.kinds & 1 << Kind::CaseText as u16 != 0 {
+        look(Kind::CaseText, lower)?;
+    }
+    for &len in branch.lengths[2].iter().take_while(|&&len| len as usize <= lower.len()) {
+        look(Kind::CasePrefix, &lower[..len as usize])?;
+    }
+    for &len in branch.lengths[3].iter().take_while(|&&len| len as usize <= lower.len()) {
+        look(Kind::CaseSuffix, &lower[lower.len() - len as usize..])?;
+    }
+    Ok(())
+}
+
+fn by_address<E>(branch: &Branch, text: &[u8], look: &mut impl FnMut(Kind, &[u8]) -> Result<(), E>) -> Result<(), E> {
+    let Ok(address) = Address::parse(text) else { return Ok(()) };
+    let mut operand = [0; 18];
+    if branch.kinds & 1 << Kind::Address as u16 != 0 {
+        let len = address_key(address, None, &mut operand);
+        look(Kind::Address, &operand[..len])?;
+    }
+    let width = if matches!(address, Address::V4(_)) { 32 } else { 128 };
+    for &bits in branch.masks.iter().filter(|&&bits| bits <= width) {
+        let len = address_key(address, Some(bits), &mut operand);
+        look(Kind::Cidr, &operand[..len])?;
+    }
+    Ok(())
 }

@@ -50,8 +50,8 @@ pub struct Condition {
     pub at: usize,
 }
 
-/// An element of a condition's list.
-#[derive(Debug, Clone, PartialEq)]
+/// An element of a condition's list. Its numbers are finite, so equality is total.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Test {
     /// A plain string, and its value where it is an address (section 4.3).
     Text(Vec<u8>, Option<Address>),
@@ -86,7 +86,7 @@ pub enum Test {
 }
 
 /// What an `anything-but` excludes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum AnythingBut {
     /// Whole strings.
     Text(Vec<Vec<u8>>),
@@ -111,6 +111,15 @@ pub struct Number {
     pub value: Option<f64>,
 }
 
+impl Eq for Number {}
+
+impl std::hash::Hash for Number {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        // The value follows from the text.
+        self.text.hash(state);
+    }
+}
+
 impl Number {
     /// Reads a number's text.
     pub fn new(text: &[u8]) -> Self {
@@ -125,6 +134,16 @@ pub struct Range {
     pub low: Option<(f64, bool)>,
     /// Upper bound and whether it is included.
     pub high: Option<(f64, bool)>,
+}
+
+impl Eq for Range {}
+
+impl std::hash::Hash for Range {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        // Equal bounds have equal bits: zero has one sign.
+        let bits = |bound: Option<(f64, bool)>| bound.map(|(value, included)| (value.to_bits(), included));
+        (bits(self.low), bits(self.high)).hash(state);
+    }
 }
 
 impl Range {
