@@ -363,14 +363,12 @@ impl Worker {
                 KafkaKey::Source => Ok(origin.key()),
                 KafkaKey::None => Ok(None),
                 KafkaKey::Path(path) => {
-                    let bump = Bump::new();
-                    let tree = Tree::parse_with(step.bytes(origin), &mut self.scanner, &bump).ok();
+                    let tree = Tree::parse_with(step.bytes(origin), &mut self.scanner).ok();
                     Ok(tree.and_then(|tree| path.select(tree.root()).text()).and_then(own))
                 }
             },
             TargetKind::Nats(nats) if nats.subject.fixed().is_none() => {
-                let bump = Bump::new();
-                let tree = Tree::parse_with(step.bytes(origin), &mut self.scanner, &bump)
+                let tree = Tree::parse_with(step.bytes(origin), &mut self.scanner)
                     .map_err(|fault| Failure::permanent("INVALID_EVENT", fault.to_string()))?;
                 let filled = nats.subject.fill(tree.root());
                 filled.map(own).map_err(|why| Failure::permanent("INVALID_PARAMETER", why))

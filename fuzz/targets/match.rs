@@ -23,7 +23,8 @@ fuzz_target!(|data: &[u8]| {
             builder.add(pattern);
         }
         let (matcher, bump, mut scratch) = (builder.build(), Bump::new(), Scratch::default());
-        let fields = decode(event, matcher.paths(), &mut Scanner::default(), &bump);
+        let mut scanner = Scanner::default();
+        let fields = decode(event, matcher.paths(), &mut scanner, &bump);
         let tree = Tree::parse(event);
         let (fields, tree) = match (fields, tree) {
             (Ok(fields), Ok(tree)) => (fields, tree),

@@ -24,27 +24,36 @@ impl Address {
     /// # Errors
     /// [`NotAddress`] tells whether the shape or the range is wrong.
     pub fn parse(text: &[u8]) -> Result<Self, NotAddress> {
-        let dots = text.iter().filter(|&&b| b == b'.').count();
-        if text.contains(&b':') {
-            return Self::v6(text);
+        match text.first() {
+            Some(b'0'..=b'9') => Self::v4(text).unwrap_or_else(|| Self::v6(text)),
+            Some(b':' | b'a'..=b'f' | b'A'..=b'F') => Self::v6(text),
+            _ => Err(NotAddress::Shape),
         }
-        let well_shaped = dots == 3
-            && text.len() <= 15
-            && text.iter().all(|b| b.is_ascii_digit() || *b == b'.')
-            && text.split(|&b| b == b'.').all(|part| !part.is_empty());
-        if !well_shaped {
-            return Err(NotAddress::Shape);
+    }
+
+    /// Nothing for what is not four numbers with dots between.
+    fn v4(text: &[u8]) -> Option<Result<Self, NotAddress>> {
+        let (mut address, mut part, mut digits, mut dots, mut fits) = (0u32, 0u64, 0, 0, true);
+        for &byte in text.get(..15.min(text.len()))? {
+            match byte {
+                b'0'..=b'9' => (part, digits) = (part * 10 + u64::from(byte - b'0'), digits + 1),
+                b'.' if digits > 0 => {
+                    fits &= part <= 255;
+                    address = address << 8 | (part & 255) as u32;
+                    (part, digits, dots) = (0, 0, dots + 1);
+                }
+                _ => return None,
+            }
         }
-        text.split(|&b| b == b'.')
-            .try_fold(0u32, |address, part| {
-                let n = part.iter().fold(0u64, |n, d| n * 10 + u64::from(d - b'0'));
-                Ok(address << 8 | u32::from(u8::try_from(n).map_err(|_| NotAddress::Range)?))
-            })
-            .map(Address::V4)
+        if dots != 3 || digits == 0 || text.len() > 15 {
+            return None;
+        }
+        fits &= part <= 255;
+        Some(if fits { Ok(Self::V4(address << 8 | part as u32)) } else { Err(NotAddress::Range) })
     }
 
     fn v6(text: &[u8]) -> Result<Self, NotAddress> {
-        if !text.iter().all(|b| b.is_ascii_hexdigit() || *b == b':') {
+        if !text.contains(&b':') || !text.iter().all(|b| b.is_ascii_hexdigit() || *b == b':') {
             return Err(NotAddress::Shape);
         }
         let text = std::str::from_utf8(text).map_err(|_| NotAddress::Shape)?;

@@ -59,19 +59,56 @@ pub struct Element {
 
 const NONE: u32 = u32::MAX;
 
+/// The values of a field, as indexes into [`Fields::all`].
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    /// The event that it is of; in another one the field has no values.
+    epoch: u32,
+    first: u32,
+    last: u32,
+    count: u32,
+    /// Whether any of them lies in an array of objects.
+    placed: bool,
+}
+
+/// Reused: a mark for every field of the largest tree seen, so that an event pays for the fields it has only.
+#[derive(Default)]
+pub(super) struct Marks {
+    epoch: u32,
+    all: Vec<Mark>,
+}
+
+impl Marks {
+    fn next(&mut self, fields: usize) -> (u32, &mut [Mark]) {
+        if self.epoch == u32::MAX {
+            *self = Self::default();
+        }
+        self.epoch += 1;
+        if self.all.len() < fields {
+            self.all.resize(fields, Mark::default());
+        }
+        (self.epoch, &mut self.all)
+    }
+}
+
 /// The named fields of one event.
 pub struct Fields<'b> {
     values: BumpVec<'b, Field<'b>>,
-    /// First and last value of each field, as indexes into `values`, and how many there are.
-    ends: &'b mut [(u32, u32, u32)],
+    epoch: u32,
+    marks: &'b mut [Mark],
     /// Element and the chain around it; entry 0 is no place.
     places: BumpVec<'b, (Element, Place)>,
 }
 
 impl<'b> Fields<'b> {
+    #[inline(always)]
+    fn mark(&self, id: FieldId) -> Option<&Mark> {
+        self.marks.get(id.0 as usize).filter(|mark| mark.epoch == self.epoch)
+    }
+
     /// The values at a path, in document order.
     pub fn values(&self, id: FieldId) -> impl Iterator<Item = &Field<'b>> {
-        let mut at = self.ends[id.0 as usize].0;
+        let mut at = self.mark(id).map_or(NONE, |mark| mark.first);
         std::iter::from_fn(move || {
             let field = self.values.get(at as usize)?;
             at = field.next;
@@ -86,17 +123,22 @@ impl<'b> Fields<'b> {
 
     /// Whether the event has a value at the path.
     pub fn has(&self, id: FieldId) -> bool {
-        self.ends[id.0 as usize].0 != NONE
+        self.mark(id).is_some()
     }
 
     /// How many values the event has at the path.
     pub fn count(&self, id: FieldId) -> usize {
-        self.ends[id.0 as usize].2 as usize
+        self.mark(id).map_or(0, |mark| mark.count as usize)
     }
 
-    /// Whether any value lies in an array of objects.
+    /// Whether any value may lie in an array of objects.
     pub fn placed(&self) -> bool {
         self.places.len() > 1
+    }
+
+    /// Whether a value at the path lies in an array of objects.
+    pub fn placed_at(&self, id: FieldId) -> bool {
+        self.mark(id).is_some_and(|mark| mark.placed)
     }
 
     /// The array elements around a value, innermost first, each with the place that it is.
@@ -116,23 +158,28 @@ impl<'b> Fields<'b> {
 ///
 /// # Errors
 /// A [`Fault`] when the payload is not exactly one JSON object; the whole document is validated, whatever is kept.
-pub fn decode<'b>(payload: &[u8], tree: &PathTree, scanner: &mut Scanner, bump: &'b Bump) -> Result<Fields<'b>, Fault> {
-    let scan = scanner.scan(payload, bump)?;
+pub fn decode<'b>(
+    payload: &[u8],
+    tree: &PathTree,
+    scanner: &'b mut Scanner,
+    bump: &'b Bump,
+) -> Result<Fields<'b>, Fault> {
+    let scan = scanner.stage.scan(payload)?;
+    let (epoch, marks) = scanner.marks.next(tree.fields());
+    let mut places = BumpVec::with_capacity_in(8, bump);
+    places.push((Element { array: NONE, index: NONE }, Place::NONE));
+    let values = BumpVec::with_capacity_in(32, bump);
     let mut reader = Reader {
         tree,
         bump,
         padded: scan.padded,
         escapes: scan.escapes,
-        at: Some(tree.root()),
-        frames: BumpVec::with_capacity_in(16, bump),
+        at: tree.root(),
+        frame: Frame { at: tree.root(), place: Place::NONE, array: None },
+        outer: BumpVec::with_capacity_in(16, bump),
         arrays: 0,
-        fields: Fields {
-            values: BumpVec::with_capacity_in(32, bump),
-            ends: bump.alloc_slice_fill_copy(tree.fields(), (NONE, NONE, 0)),
-            places: BumpVec::with_capacity_in(8, bump),
-        },
+        fields: Fields { values, epoch, marks, places },
     };
-    reader.fields.places.push((Element { array: NONE, index: NONE }, Place::NONE));
     walk(&scan, &mut reader)?;
     Ok(reader.fields)
 }
@@ -140,8 +187,8 @@ pub fn decode<'b>(payload: &[u8], tree: &PathTree, scanner: &mut Scanner, bump: 
 /// An open container.
 #[derive(Clone, Copy)]
 struct Frame {
-    /// Where its values hang in the path tree; `None` once no path goes on.
-    at: Option<Branch>,
+    /// Where its values hang in the path tree.
+    at: Branch,
     place: Place,
     /// Number and next index of an array; `None` for an object.
     array: Option<Element>,
@@ -155,15 +202,16 @@ struct Reader<'b, 't> {
     /// Whether any string of the document may have escapes.
     escapes: bool,
     /// Where the value to come hangs in the path tree.
-    at: Option<Branch>,
-    frames: BumpVec<'b, Frame>,
+    at: Branch,
+    frame: Frame,
+    outer: BumpVec<'b, Frame>,
     arrays: u32,
     fields: Fields<'b>,
 }
 
 impl<'b> Reader<'b, '_> {
     fn decoded(&self, raw: &'b [u8]) -> &'b [u8] {
-        if !self.escapes || !raw.contains(&b'\\') {
+        if !self.escapes || memchr::memchr(b'\\', raw).is_none() {
             return raw;
         }
         let mut out = BumpVec::with_capacity_in(raw.len(), self.bump);
@@ -171,63 +219,79 @@ impl<'b> Reader<'b, '_> {
         out.into_bump_slice()
     }
 
-    /// Counts an element of the open array; returns the array and the element's index.
-    fn element(&mut self) -> Option<(Element, Place)> {
-        let frame = self.frames.last_mut()?;
-        let array = frame.array.as_mut()?;
+    /// Counts an element of the open array, if one is open; returns the array and the element's index.
+    #[inline(always)]
+    fn element(&mut self) -> Option<Element> {
+        let array = self.frame.array.as_mut()?;
         let here = *array;
         array.index += 1;
-        self.at = frame.at;
-        Some((here, frame.place))
-    }
-}
-
-impl<'b> Visit<'b> for Reader<'b, '_> {
-    fn key(&mut self, at: usize, raw: &'b [u8]) {
-        let from = self.frames.last().and_then(|frame| frame.at);
-        self.at = from.and_then(|from| match self.escapes {
-            false => self.tree.descend_at(from, self.padded, at + 1, raw.len()),
-            true => self.tree.descend(from, self.decoded(raw)),
-        });
+        self.at = self.frame.at;
+        Some(here)
     }
 
-    fn scalar(&mut self, _at: usize, _end: usize, value: Scalar<'b>) {
-        self.element();
-        let Some(id) = self.at.and_then(|branch| self.tree.field(branch)) else { return };
+    #[inline]
+    fn keep(&mut self, id: FieldId, value: Scalar<'b>) {
         let value = match value {
             Scalar::String(raw) => Value::String(self.decoded(raw)),
             Scalar::Number(text) => Value::Number(text, number::comparable(text)),
             Scalar::Bool(b) => Value::Bool(b),
             Scalar::Null => Value::Null,
         };
-        let place = self.frames.last().map_or(Place::NONE, |frame| frame.place);
-        let fresh = self.fields.values.len() as u32;
-        self.fields.values.push(Field { id, value, place, next: NONE });
-        let (first, last, count) = &mut self.fields.ends[id.0 as usize];
-        *count += 1;
-        match *last {
-            NONE => *first = fresh,
-            last => self.fields.values[last as usize].next = fresh,
+        let Fields { values, epoch, marks, .. } = &mut self.fields;
+        let (fresh, placed) = (values.len() as u32, self.frame.place != Place::NONE);
+        values.push(Field { id, value, place: self.frame.place, next: NONE });
+        let mark = &mut marks[id.0 as usize];
+        if mark.epoch == *epoch {
+            values[mark.last as usize].next = fresh;
+            (mark.last, mark.count) = (fresh, mark.count + 1);
+            mark.placed |= placed;
+        } else {
+            *mark = Mark { epoch: *epoch, first: fresh, last: fresh, count: 1, placed };
         }
-        *last = fresh;
+    }
+}
+
+impl<'b> Visit<'b> for Reader<'b, '_> {
+    #[inline(always)]
+    fn key(&mut self, at: usize, raw: &'b [u8]) {
+        self.at = match (self.frame.at, self.escapes) {
+            (Branch::NONE, _) => Branch::NONE,
+            (from, false) => self.tree.descend_at(from, self.padded, at + 1, raw.len()),
+            (from, true) => self.tree.descend(from, self.decoded(raw)),
+        };
     }
 
+    #[inline(always)]
+    fn scalar(&mut self, _at: usize, _end: usize, value: Scalar<'b>) {
+        self.element();
+        if self.at != Branch::NONE
+            && let Some(id) = self.tree.field(self.at)
+        {
+            self.keep(id, value);
+        }
+    }
+
+    #[inline(always)]
     fn open(&mut self, _at: usize, object: bool) {
-        let mut place = self.frames.last().map_or(Place::NONE, |frame| frame.place);
-        if let Some((element, outer)) = self.element()
-            && self.at.is_some()
+        let mut place = self.frame.place;
+        if let Some(element) = self.element()
+            && self.at != Branch::NONE
         {
             place = Place(self.fields.places.len() as u32);
-            self.fields.places.push((element, outer));
+            self.fields.places.push((element, self.frame.place));
         }
         let array = (!object).then(|| {
             self.arrays += 1;
             Element { array: self.arrays, index: 0 }
         });
-        self.frames.push(Frame { at: self.at, place, array });
+        self.outer.push(self.frame);
+        self.frame = Frame { at: self.at, place, array };
     }
 
+    #[inline(always)]
     fn close(&mut self, _end: usize) {
-        self.frames.pop();
+        if let Some(outer) = self.outer.pop() {
+            self.frame = outer;
+        }
     }
 }

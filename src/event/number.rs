@@ -34,6 +34,39 @@ fn digits(text: &[u8]) -> usize {
 /// the double's shortest decimal. `None` for every other number (`9007199254740993`, `1e999`, 20 digits).
 /// Negative zero comes back as zero.
 pub fn comparable(text: &[u8]) -> Option<f64> {
+    short(text).or_else(|| long(text))
+}
+
+/// Powers of ten that doubles hold exactly.
+const POWERS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+
+/// The value of a number of at most 15 digits without exponent: a quotient of two exact doubles, so rounded right
+/// (Clinger, PLDI 1990), and comparable.
+#[inline]
+fn short(text: &[u8]) -> Option<f64> {
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        _ => (false, text),
+    };
+    if digits.len() > 16 {
+        return None;
+    }
+    let (mut whole, mut point) = (0u64, None);
+    for (at, &byte) in digits.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => whole = whole * 10 + u64::from(byte - b'0'),
+            b'.' => point = Some(digits.len() - 1 - at),
+            _ => return None,
+        }
+    }
+    if digits.len() == 16 && point.is_none() {
+        return None;
+    }
+    let value = whole as f64 / POWERS.get(point.unwrap_or(0))?;
+    Some(if negative && whole != 0 { -value } else { value })
+}
+
+fn long(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
     let value: f64 = text.parse().ok()?;
     if !value.is_finite() {

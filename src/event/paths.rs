@@ -2,136 +2,174 @@
 //!
 //! A path is its keys joined with dots, so a key that holds a dot descends several segments at once.
 
+use foldhash::fast::FixedState;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
+
 /// A path named by some rule, dense per tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FieldId(pub u32);
 
-/// A place in the tree.
+/// A place in the tree; [`Branch::NONE`] is beyond all paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Branch(u32);
 
+impl Branch {
+    /// No path goes on here.
+    pub const NONE: Branch = Branch(u32::MAX);
+}
+
+/// A slot of a point's table.
+#[derive(Clone, Copy)]
 struct Child {
     /// The segment's first eight bytes.
     head: u64,
-    segment: Box<[u8]>,
-    to: u32,
+    /// Where the segment stands in [`PathTree::segments`].
+    at: u32,
+    len: u32,
+    to: Branch,
 }
 
-#[derive(Default)]
+/// What no segment equals.
+const FREE: Child = Child { head: 0, at: 0, len: u32::MAX, to: Branch::NONE };
+
 struct Point {
-    /// By head.
-    children: Vec<Child>,
+    /// Its table in [`PathTree::children`], open-addressed; the size is a power of two.
+    first: u32,
+    mask: u32,
     field: Option<FieldId>,
 }
 
 /// Immutable tree of named paths. Built by [`PathTreeBuilder`].
 pub struct PathTree {
     points: Vec<Point>,
+    children: Vec<Child>,
+    segments: Vec<u8>,
     fields: u32,
 }
 
 /// Collects paths, then becomes a [`PathTree`].
 #[derive(Default)]
 pub struct PathTreeBuilder {
-    points: Vec<Point>,
-    paths: Vec<Vec<u8>>,
+    known: HashMap<Box<[u8]>, FieldId, FixedState>,
+    points: Vec<BTreeMap<Box<[u8]>, usize>>,
+    /// Where each field's path ends.
+    ends: Vec<usize>,
 }
 
-/// A key segment as it is looked up: its first eight bytes as one word, zeros behind a shorter one.
+/// A key segment as it is looked up: its first and its last eight bytes as words, zeros behind a shorter one.
 #[derive(Clone, Copy)]
 struct Segment<'k> {
     head: u64,
+    last: u64,
     bytes: &'k [u8],
 }
 
 impl<'k> Segment<'k> {
     fn new(bytes: &'k [u8]) -> Self {
-        let mut word = [0; 8];
-        for (to, from) in word.iter_mut().zip(bytes) {
-            *to = *from;
+        match (bytes.first_chunk(), bytes.last_chunk()) {
+            (Some(head), Some(last)) => {
+                Self { head: u64::from_le_bytes(*head), last: u64::from_le_bytes(*last), bytes }
+            }
+            _ => {
+                let mut word = [0; 8];
+                for (to, from) in word.iter_mut().zip(bytes) {
+                    *to = *from;
+                }
+                Self { head: u64::from_le_bytes(word), last: 0, bytes }
+            }
         }
-        Self { head: u64::from_le_bytes(word), bytes }
     }
 
     /// As [`Segment::new`], with one load: at least eight bytes can be read from `at` on.
+    #[inline(always)]
     fn read(text: &'k [u8], at: usize, len: usize) -> Self {
         let bytes = &text[at..at + len];
-        match text.get(at..at + 8).and_then(|word| <[u8; 8]>::try_from(word).ok()) {
-            Some(word) if len >= 8 => Self { head: u64::from_le_bytes(word), bytes },
-            Some(word) => Self { head: u64::from_le_bytes(word) & ((1 << (8 * len)) - 1), bytes },
+        match text[at..].first_chunk().filter(|_| len < 8) {
+            Some(word) => Self { head: u64::from_le_bytes(*word) & ((1 << (8 * len)) - 1), last: 0, bytes },
             None => Self::new(bytes),
         }
     }
 
+    #[inline(always)]
     fn has_dot(&self) -> bool {
-        // Whether a byte of the head is a dot (Bit Twiddling Hacks, "Determine if a word has a byte equal to n").
-        let flipped = self.head ^ 0x2E2E_2E2E_2E2E_2E2E;
-        let dots = flipped.wrapping_sub(0x0101_0101_0101_0101) & !flipped & 0x8080_8080_8080_8080;
-        dots != 0 || (self.bytes.len() > 8 && self.bytes[8..].contains(&b'.'))
+        has_dot(self.head) || has_dot(self.last) || (self.bytes.len() > 16 && self.bytes.contains(&b'.'))
     }
 
-    fn is(&self, child: &Child) -> bool {
-        child.head == self.head
-            && child.segment.len() == self.bytes.len()
-            && (self.bytes.len() <= 8 || child.segment[8..] == self.bytes[8..])
+    /// Spreads segments over a table. Long ones are hashed whole, so that what they share does not crowd them.
+    #[inline(always)]
+    fn spread(&self) -> usize {
+        let last = if self.bytes.len() > 16 { FixedState::with_seed(0).hash_one(self.bytes) } else { self.last };
+        let mixed = (self.head ^ last.rotate_left(29) ^ self.bytes.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed >> 32) as usize
     }
 }
 
-/// Children beyond which halving beats looking at each.
-const FEW: usize = 12;
-
-fn search(children: &[Child], segment: Segment<'_>) -> Option<u32> {
-    let children = match children.len() {
-        0..=FEW => children,
-        _ => {
-            let from = children.partition_point(|child| child.head < segment.head);
-            let to = children.partition_point(|child| child.head <= segment.head);
-            &children[from..to]
-        }
-    };
-    children.iter().find(|child| segment.is(child)).map(|child| child.to)
+/// Whether a byte of the word is a dot (Bit Twiddling Hacks, "Determine if a word has a byte equal to n").
+#[inline(always)]
+fn has_dot(word: u64) -> bool {
+    let flipped = word ^ 0x2E2E_2E2E_2E2E_2E2E;
+    flipped.wrapping_sub(0x0101_0101_0101_0101) & !flipped & 0x8080_8080_8080_8080 != 0
 }
 
 impl PathTreeBuilder {
     /// The field of a dotted path, made at its first mention.
     pub fn field(&mut self, path: &[u8]) -> FieldId {
+        if let Some(&known) = self.known.get(path) {
+            return known;
+        }
         if self.points.is_empty() {
-            self.points.push(Point::default());
+            self.points.push(BTreeMap::new());
         }
         let mut point = 0;
         for segment in path.split(|&b| b == b'.') {
-            let segment = Segment::new(segment);
-            point = match search(&self.points[point].children, segment) {
-                Some(to) => to as usize,
-                None => {
-                    let to = self.points.len();
-                    let child = Child { head: segment.head, segment: segment.bytes.into(), to: to as u32 };
-                    let children = &mut self.points[point].children;
-                    let slot = children.partition_point(|known| known.head < child.head);
-                    children.insert(slot, child);
-                    self.points.push(Point::default());
-                    to
-                }
-            };
+            let fresh = self.points.len();
+            point = *self.points[point].entry(segment.into()).or_insert(fresh);
+            if point == fresh {
+                self.points.push(BTreeMap::new());
+            }
         }
-        let next = FieldId(self.paths.len() as u32);
-        let field = *self.points[point].field.get_or_insert(next);
-        if field == next {
-            self.paths.push(path.to_vec());
-        }
+        let field = FieldId(self.ends.len() as u32);
+        self.ends.push(point);
+        self.known.insert(path.into(), field);
         field
     }
 
     /// The finished tree.
-    pub fn build(mut self) -> PathTree {
-        if self.points.is_empty() {
-            self.points.push(Point::default());
+    pub fn build(self) -> PathTree {
+        let mut tree =
+            PathTree { points: Vec::new(), children: Vec::new(), segments: Vec::new(), fields: self.ends.len() as u32 };
+        for children in &self.points {
+            tree.point(children);
         }
-        PathTree { fields: self.paths.len() as u32, points: self.points }
+        if tree.points.is_empty() {
+            tree.point(&BTreeMap::new());
+        }
+        for (field, point) in (0..).zip(self.ends) {
+            tree.points[point].field = Some(FieldId(field));
+        }
+        tree
     }
 }
 
 impl PathTree {
+    fn point(&mut self, children: &BTreeMap<Box<[u8]>, usize>) {
+        let (first, size) = (self.children.len(), (children.len() * 2).next_power_of_two());
+        self.points.push(Point { first: first as u32, mask: size as u32 - 1, field: None });
+        self.children.resize(first + size, FREE);
+        for (bytes, &to) in children {
+            let segment = Segment::new(bytes);
+            let mut slot = segment.spread() & (size - 1);
+            while self.children[first + slot].to != Branch::NONE {
+                slot = (slot + 1) & (size - 1);
+            }
+            let at = self.segments.len() as u32;
+            self.children[first + slot] =
+                Child { head: segment.head, at, len: bytes.len() as u32, to: Branch(to as u32) };
+            self.segments.extend_from_slice(bytes);
+        }
+    }
+
     /// How many fields the tree names; field ids are below it.
     pub fn fields(&self) -> usize {
         self.fields as usize
@@ -144,21 +182,49 @@ impl PathTree {
 
     /// Where the key of `len` bytes at `at` leads from `from`, if any path goes on there. The key has no escapes.
     /// Fastest when eight bytes can be read from `at` on.
-    pub fn descend_at(&self, from: Branch, text: &[u8], at: usize, len: usize) -> Option<Branch> {
+    #[inline(always)]
+    pub fn descend_at(&self, from: Branch, text: &[u8], at: usize, len: usize) -> Branch {
         let segment = Segment::read(text, at, len);
-        if segment.has_dot() { self.descend(from, segment.bytes) } else { self.step(from, segment) }
+        match self.step(from, segment) {
+            // No segment of a path has a dot.
+            Branch::NONE if segment.has_dot() => self.descend(from, segment.bytes),
+            found => found,
+        }
     }
 
     /// Where `key`, decoded, leads from `from`, if any path goes on there.
-    pub fn descend(&self, from: Branch, key: &[u8]) -> Option<Branch> {
-        key.split(|&b| b == b'.').try_fold(from, |branch, segment| self.step(branch, Segment::new(segment)))
+    pub fn descend(&self, from: Branch, key: &[u8]) -> Branch {
+        key.split(|&b| b == b'.').fold(from, |branch, segment| match branch {
+            Branch::NONE => Branch::NONE,
+            branch => self.step(branch, Segment::new(segment)),
+        })
     }
 
-    fn step(&self, from: Branch, segment: Segment<'_>) -> Option<Branch> {
-        search(&self.points[from.0 as usize].children, segment).map(Branch)
+    #[inline(always)]
+    fn step(&self, from: Branch, segment: Segment<'_>) -> Branch {
+        let point = &self.points[from.0 as usize];
+        let mut slot = segment.spread() as u32 & point.mask;
+        loop {
+            let child = &self.children[(point.first + slot) as usize];
+            if child.head == segment.head && child.len as usize == segment.bytes.len() && self.is(child, segment) {
+                return child.to;
+            }
+            if child.to == Branch::NONE {
+                return Branch::NONE;
+            }
+            slot = (slot + 1) & point.mask;
+        }
+    }
+
+    /// Whether the bytes behind the first eight are the same.
+    #[inline(always)]
+    fn is(&self, child: &Child, segment: Segment<'_>) -> bool {
+        let Some(rest) = segment.bytes.get(8..) else { return true };
+        self.segments[child.at as usize + 8..].starts_with(rest)
     }
 
     /// The field whose path ends here, if one does.
+    #[inline(always)]
     pub fn field(&self, at: Branch) -> Option<FieldId> {
         self.points[at.0 as usize].field
     }

@@ -4,30 +4,37 @@
 //! used: it loses the spelling of numbers and refuses lone surrogates and `1e400`. A depth limit of zero makes it stop
 //! at the first `{`, when stage 1 is complete.
 
+use super::decode::Marks;
 use super::walk::{Fault, FaultKind};
-use bumpalo::Bump;
 use simd_json::{Buffers, ErrorType, INPUT_PADDING, Tape, fill_tape_padded};
 
-/// Reused stage-1 memory of one worker. Its size follows the largest event seen.
+/// Reused memory of one worker for reading events. Its size follows the largest event seen.
+#[derive(Default)]
 pub struct Scanner {
-    buffers: Buffers,
-    tape: Option<Tape<'static>>,
+    pub(super) stage: Stage,
+    pub(super) marks: Marks,
 }
 
-impl Default for Scanner {
+pub(super) struct Stage {
+    buffers: Buffers,
+    tape: Option<Tape<'static>>,
+    padded: Vec<u8>,
+}
+
+impl Default for Stage {
     fn default() -> Self {
-        Self { buffers: Buffers::with_max_depth(4096, 0), tape: Some(Tape::null()) }
+        Self { buffers: Buffers::with_max_depth(4096, 0), tape: Some(Tape::null()), padded: Vec::new() }
     }
 }
 
 /// A payload copied into padded scratch, with the offsets of its structural characters.
 ///
 /// `indexes` lists `{ } [ ] : ,`, each string's opening quote and the first byte of every other scalar, ascending.
-pub struct Scan<'b, 's> {
+pub struct Scan<'s> {
     /// The document's bytes.
-    pub json: &'b [u8],
+    pub json: &'s [u8],
     /// The same with the padding behind it.
-    pub padded: &'b [u8],
+    pub padded: &'s [u8],
     /// Offsets into `json`.
     pub indexes: &'s [u32],
     /// Whether a backslash occurs anywhere.
@@ -35,11 +42,17 @@ pub struct Scan<'b, 's> {
 }
 
 impl Scanner {
-    /// Runs stage 1 over `payload`. The top value must open with `{`.
+    /// Runs stage 1 over `payload`; see [`walk`](super::walk::walk). The top value must open with `{`.
     ///
     /// # Errors
     /// A [`Fault`] for text that is empty, not an object, not UTF-8, or has an open string or a raw control character.
-    pub fn scan<'b, 's>(&'s mut self, payload: &[u8], bump: &'b Bump) -> Result<Scan<'b, 's>, Fault> {
+    pub fn scan(&mut self, payload: &[u8]) -> Result<Scan<'_>, Fault> {
+        self.stage.scan(payload)
+    }
+}
+
+impl Stage {
+    pub fn scan(&mut self, payload: &[u8]) -> Result<Scan<'_>, Fault> {
         let first = payload.iter().position(|b| !matches!(b, b' ' | b'\t' | b'\n' | b'\r'));
         match first {
             None => return Err(Fault::new(FaultKind::Empty, 0)),
@@ -51,8 +64,10 @@ impl Scanner {
         if u32::try_from(len).is_err() {
             return Err(Fault::new(FaultKind::TooLarge, 0));
         }
-        let padded = bump.alloc_slice_fill_copy(len + INPUT_PADDING, b' ');
-        padded[..len].copy_from_slice(payload);
+        let padded = &mut self.padded;
+        padded.clear();
+        padded.extend_from_slice(payload);
+        padded.resize(len + INPUT_PADDING, b' ');
         let tape = self.tape.take().unwrap_or_else(Tape::null);
         let mut tape = tape.reset();
         let stopped = fill_tape_padded(padded, len, &mut self.buffers, &mut tape).err();
@@ -63,9 +78,9 @@ impl Scanner {
             Some(ErrorType::InvalidUtf8) => return Err(Fault::new(FaultKind::Utf8, utf8_fault(payload))),
             _ => return Err(Fault::new(FaultKind::BadString, string_fault(payload))),
         }
-        let padded: &'b [u8] = padded;
-        let json = &padded[..len];
-        Ok(Scan { json, padded, indexes: self.buffers.structural_indexes(), escapes: json.contains(&b'\\') })
+        let (json, padded) = (&self.padded[..len], self.padded.as_slice());
+        let escapes = memchr::memchr(b'\\', json).is_some();
+        Ok(Scan { json, padded, indexes: self.buffers.structural_indexes(), escapes })
     }
 }
 

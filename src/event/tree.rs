@@ -4,7 +4,6 @@
 use super::scan::Scanner;
 use super::text;
 use super::walk::{Fault, Scalar, Visit, walk};
-use bumpalo::Bump;
 use std::borrow::Cow;
 
 /// What a node is.
@@ -55,15 +54,15 @@ impl<'a> Tree<'a> {
     /// # Errors
     /// The first [`Fault`] of the text.
     pub fn parse(json: &'a [u8]) -> Result<Self, Fault> {
-        Self::parse_with(json, &mut Scanner::default(), &Bump::new())
+        Self::parse_with(json, &mut Scanner::default())
     }
 
     /// As [`Tree::parse`], with reused memory.
     ///
     /// # Errors
     /// The first [`Fault`] of the text.
-    pub fn parse_with(json: &'a [u8], scanner: &mut Scanner, bump: &Bump) -> Result<Self, Fault> {
-        let scan = scanner.scan(json, bump)?;
+    pub fn parse_with(json: &'a [u8], scanner: &mut Scanner) -> Result<Self, Fault> {
+        let scan = scanner.scan(json)?;
         let mut builder = Builder { entries: Vec::with_capacity(scan.indexes.len() / 2), open: Vec::new(), key: None };
         walk(&scan, &mut builder)?;
         Ok(Self { json, entries: builder.entries })

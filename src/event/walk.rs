@@ -141,14 +141,14 @@ impl Levels {
     }
 }
 
-struct Cursor<'a, 's> {
+struct Cursor<'a> {
     json: &'a [u8],
-    indexes: &'s [u32],
+    indexes: &'a [u32],
     next: usize,
     escapes: bool,
 }
 
-impl<'a> Cursor<'a, '_> {
+impl<'a> Cursor<'a> {
     /// The next structural byte and its offset.
     #[inline(always)]
     fn take(&mut self) -> Result<(usize, u8), Fault> {
@@ -162,10 +162,16 @@ impl<'a> Cursor<'a, '_> {
         self.indexes.get(self.next).map(|&i| i as usize)
     }
 
-    /// The byte after the token that began at `at`: the last non-space byte before the next structural one.
+    /// Where the token that began before ends at the latest: at the next structural byte.
     #[inline(always)]
-    fn token_end(&self, at: usize) -> usize {
-        let mut end = self.peek_at().unwrap_or(self.json.len());
+    fn limit(&self) -> usize {
+        self.peek_at().unwrap_or(self.json.len())
+    }
+
+    /// The byte after the token that began at `at`: the last non-space byte before `limit`.
+    #[inline(always)]
+    fn token_end(&self, at: usize, limit: usize) -> usize {
+        let mut end = limit;
         while end > at + 1 && matches!(self.json[end - 1], b' ' | b'\t' | b'\n' | b'\r') {
             end -= 1;
         }
@@ -174,12 +180,14 @@ impl<'a> Cursor<'a, '_> {
 
     /// The text between the quotes of the string that opens at `at`, and the byte after its closing quote.
     #[inline(always)]
-    fn string(&self, at: usize) -> Result<(&'a [u8], usize), Fault> {
-        let end = self.token_end(at);
-        if end < at + 2 || self.json[end - 1] != b'"' {
-            return Err(Fault::new(FaultKind::BadString, at));
+    fn string(&self, at: usize, limit: usize) -> Result<(&'a [u8], usize), Fault> {
+        let mut end = limit;
+        if self.json[end - 1] != b'"' {
+            end = self.token_end(at, limit);
         }
-        let raw = &self.json[at + 1..end - 1];
+        let Some([b'"', raw @ .., b'"']) = self.json.get(at..end) else {
+            return Err(Fault::new(FaultKind::BadString, at));
+        };
         if self.escapes
             && let Some(bad) = text::bad_escape(raw)
         {
@@ -189,22 +197,18 @@ impl<'a> Cursor<'a, '_> {
     }
 
     #[inline(always)]
-    fn scalar(&self, at: usize, first: u8) -> Result<(Scalar<'a>, usize), Fault> {
+    fn scalar(&self, at: usize, first: u8, limit: usize) -> Result<(Scalar<'a>, usize), Fault> {
         if first == b'"' {
-            return self.string(at).map(|(raw, end)| (Scalar::String(raw), end));
+            return self.string(at, limit).map(|(raw, end)| (Scalar::String(raw), end));
         }
-        let end = self.token_end(at);
+        let end = self.token_end(at, limit);
         let token = &self.json[at..end];
-        let value = match token {
-            b"true" => Scalar::Bool(true),
-            b"false" => Scalar::Bool(false),
-            b"null" => Scalar::Null,
-            _ if matches!(first, b'-' | b'0'..=b'9') => {
-                if !number::is_json(token) {
-                    return Err(Fault::new(FaultKind::BadNumber, at));
-                }
-                Scalar::Number(token)
-            }
+        let value = match first {
+            b'-' | b'0'..=b'9' if number::is_json(token) => Scalar::Number(token),
+            b'-' | b'0'..=b'9' => return Err(Fault::new(FaultKind::BadNumber, at)),
+            b't' if token == b"true" => Scalar::Bool(true),
+            b'f' if token == b"false" => Scalar::Bool(false),
+            b'n' if token == b"null" => Scalar::Null,
             _ if first.is_ascii_alphabetic() => return Err(Fault::new(FaultKind::BadWord, at)),
             _ => return Err(Fault::new(FaultKind::Unexpected, at)),
         };
@@ -216,7 +220,7 @@ impl<'a> Cursor<'a, '_> {
 ///
 /// # Errors
 /// The first [`Fault`] in document order; the visitor has then seen what stands before it.
-pub fn walk<'a, V: Visit<'a>>(scan: &Scan<'a, '_>, visit: &mut V) -> Result<(), Fault> {
+pub fn walk<'a, V: Visit<'a>>(scan: &Scan<'a>, visit: &mut V) -> Result<(), Fault> {
     let mut cursor = Cursor { json: scan.json, indexes: scan.indexes, next: 0, escapes: scan.escapes };
     let mut levels = Levels::default();
     let mut token = cursor.take()?;
@@ -229,16 +233,16 @@ pub fn walk<'a, V: Visit<'a>>(scan: &Scan<'a, '_>, visit: &mut V) -> Result<(), 
                 return Err(Fault::new(FaultKind::TooDeep, at));
             }
             visit.open(at, object);
-            let (inner_at, inner) = cursor.take()?;
-            if inner == if object { b'}' } else { b']' } {
+            let inner = cursor.take()?;
+            if inner.1 == if object { b'}' } else { b']' } {
                 levels.depth -= 1;
-                visit.close(inner_at + 1);
+                visit.close(inner.0 + 1);
             } else {
-                token = if object { key(&mut cursor, visit, inner_at, inner)? } else { (inner_at, inner) };
+                token = if object { members(&mut cursor, visit, inner)? } else { inner };
                 continue;
             }
         } else {
-            let (value, end) = cursor.scalar(at, first)?;
+            let (value, end) = cursor.scalar(at, first, cursor.limit())?;
             visit.scalar(at, end, value);
         }
         // After a value: close what closes here, then on to the next one.
@@ -253,8 +257,8 @@ pub fn walk<'a, V: Visit<'a>>(scan: &Scan<'a, '_>, visit: &mut V) -> Result<(), 
             let (at, byte) = cursor.take()?;
             match byte {
                 b',' => {
-                    let (at, first) = cursor.take()?;
-                    token = if object { key(&mut cursor, visit, at, first)? } else { (at, first) };
+                    let next = cursor.take()?;
+                    token = if object { members(&mut cursor, visit, next)? } else { next };
                     break;
                 }
                 b'}' if object => {}
@@ -267,18 +271,35 @@ pub fn walk<'a, V: Visit<'a>>(scan: &Scan<'a, '_>, visit: &mut V) -> Result<(), 
     }
 }
 
-/// Reads `"key":` and returns the token that starts the value.
+/// Reads members of an object, from the token that starts a key to the token that starts a value which is a container or
+/// the object's last.
+///
+/// Most members are `"key": scalar,`, four structural bytes each; they are read at once.
 #[inline(always)]
-fn key<'a, V: Visit<'a>>(
-    cursor: &mut Cursor<'a, '_>,
+fn members<'a, V: Visit<'a>>(
+    cursor: &mut Cursor<'a>,
     visit: &mut V,
-    at: usize,
-    first: u8,
+    mut key: (usize, u8),
 ) -> Result<(usize, u8), Fault> {
+    while let (at, b'"') = key {
+        let Some(&[colon, value, comma, next]) = cursor.indexes[cursor.next..].first_chunk() else { break };
+        let [colon, value, comma, next] = [colon as usize, value as usize, comma as usize, next as usize];
+        let first = cursor.json[value];
+        if cursor.json[colon] != b':' || cursor.json[comma] != b',' || matches!(first, b'{' | b'[') {
+            break;
+        }
+        let (raw, _) = cursor.string(at, colon)?;
+        visit.key(at, raw);
+        let (scalar, end) = cursor.scalar(value, first, comma)?;
+        visit.scalar(value, end, scalar);
+        cursor.next += 4;
+        key = (next, cursor.json[next]);
+    }
+    let (at, first) = key;
     if first != b'"' {
         return Err(Fault::new(FaultKind::Unexpected, at));
     }
-    let (raw, _) = cursor.string(at)?;
+    let (raw, _) = cursor.string(at, cursor.limit())?;
     visit.key(at, raw);
     let (colon_at, colon) = cursor.take()?;
     if colon != b':' {

@@ -1,6 +1,7 @@
 //! Consistency of values that lie in arrays of objects (pattern language, section 8).
 //!
-//! The normative procedure of section 3, with three additions. A choice that failed once is not tried again, where two
+//! Arrays that lie in no other are decided by counting. For the rest: the normative procedure of section 3, with three
+//! additions. A choice that failed once is not tried again, where two
 //! choices are the same when they agree on every array that a later path has a value in. Values in elements that the
 //! choice excludes are passed over at once. And the steps are bounded: where an event gives each path at most one
 //! array inside each element, a value is met once for each level of arrays around it, which [`Budget`] always allows.
@@ -34,6 +35,52 @@ impl Budget {
     }
 }
 
+/// Most conditions that [`flat`] decides.
+const FEW: usize = 8;
+
+/// Decides where each condition is satisfied within one array of objects that lies in no other: conditions on the same
+/// array need a common element. `hits` is reused memory.
+fn flat<'m>(
+    event: &Fields<'_>,
+    tied: impl Iterator<Item = &'m Condition> + Clone,
+    hits: &mut Vec<usize>,
+) -> Option<bool> {
+    let accepted = |condition: &'m Condition| {
+        event.values(condition.field).filter(|field| condition.accepts(&field.value)).map(|field| field.place)
+    };
+    let mut arrays = [0; FEW];
+    for (n, condition) in tied.clone().enumerate() {
+        for place in accepted(condition) {
+            let mut around = event.places(place);
+            let ((_, element), None) = (around.next()?, around.next()) else { return None };
+            let array = arrays.get_mut(n)?;
+            if *array != 0 && *array != element.array {
+                return None;
+            }
+            *array = element.array;
+        }
+    }
+    for (n, array) in arrays.iter().enumerate().take_while(|(_, array)| **array != 0) {
+        if arrays[..n].contains(array) {
+            continue;
+        }
+        hits.clear();
+        let mut together = 0;
+        for (condition, _) in tied.clone().zip(arrays).filter(|(_, of)| of == array) {
+            for place in accepted(condition) {
+                let place = place.number() as usize;
+                hits.resize(hits.len().max(place + 1), 0);
+                hits[place] = if hits[place] == together { together + 1 } else { hits[place] };
+            }
+            together += 1;
+        }
+        if !hits.contains(&together) {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
 /// Whether values of one consistent choice satisfy all conditions. Each condition is known to hold by itself.
 ///
 /// # Errors
@@ -43,15 +90,10 @@ pub(super) fn consistent(
     alternative: &Alternative<'_>,
     event: &Fields<'_>,
     budget: &mut Budget,
+    hits: &mut Vec<usize>,
 ) -> Result<bool, Fault> {
     let conditions = || alternative.conditions.iter().map(|&number| &matcher.conditions[number as usize]);
-    let placed = |field| event.values(field).any(|value| value.place != Place::NONE);
-    let by_itself = conditions().filter(|condition| condition.absence && !placed(condition.field)).all(|condition| {
-        !event.has(condition.field) || event.values(condition.field).any(|field| condition.accepts(&field.value))
-    });
-    if !by_itself {
-        return Ok(false);
-    }
+    let placed = |field| event.placed_at(field);
     let absence = conditions().any(|condition| condition.absence && placed(condition.field));
     // What a value outside of arrays satisfies restricts no other, unless another is to be absent.
     let free = |condition: &Condition| {
@@ -61,6 +103,9 @@ pub(super) fn consistent(
     let tied = || conditions().filter(|condition| placed(condition.field) && !free(condition));
     if !absence && tied().nth(1).is_none() {
         return Ok(true);
+    }
+    if !absence && let Some(decided) = flat(event, tied(), hits) {
+        return Ok(decided);
     }
     let tied: Vec<Tied> = tied()
         .map(|condition| {

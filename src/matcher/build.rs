@@ -64,12 +64,13 @@ impl Builder {
 
     /// Files every alternative and finishes.
     pub fn build(self) -> Matcher {
-        let Self { seed, numbers, paths, mut conditions, known, mut alternatives, rules } = self;
+        let Self { seed, numbers, paths, mut conditions, known, mut alternatives, .. } = self;
         drop(known);
         let anchors = keys::anchors(&conditions, numbers);
         conditions.shrink_to_fit();
         alternatives.shrink();
-        let index = tree::grow(&conditions, &anchors, &alternatives, Seed(seed));
-        Matcher { paths: paths.build(), conditions, alternatives, index, rules }
+        let paths = paths.build();
+        let index = tree::grow(&conditions, &anchors, &alternatives, Seed::new(seed), paths.fields());
+        Matcher { paths, conditions, alternatives, index }
     }
 }

@@ -19,10 +19,11 @@ mod tree;
 
 pub use build::Builder;
 
-use crate::event::{Fault, Fields, PathTree};
+use crate::event::address::Address;
+use crate::event::{self, Fault, FieldId, Fields, PathTree, Value};
 use arrays::Budget;
 use condition::Condition;
-use index::{Index, List, Place, ROOT};
+use index::{ANY, Branch, Entry, Index, Known, List, Place, ROOT, Runs};
 
 /// The compiled rules of one bus; immutable. Made by [`Builder`].
 pub struct Matcher {
@@ -30,7 +31,6 @@ pub struct Matcher {
     conditions: Vec<Condition>,
     alternatives: Alternatives,
     index: Index,
-    rules: u32,
 }
 
 /// The alternatives of all rules, their conditions one after the other.
@@ -81,9 +81,14 @@ pub struct Scratch {
     seen: Vec<u32>,
     /// Per alternative: the epoch that last tried its choice of array elements.
     tried: Vec<u32>,
-    /// Per rule: the epoch that last matched it.
-    matched: Vec<u32>,
     rules: Vec<u32>,
+    /// The bits of fields that lie in arrays of objects.
+    placed: u32,
+    /// Counters of array elements.
+    hits: Vec<usize>,
+    runs: Runs,
+    /// The text last read as an address, by where it lies.
+    address: Option<((usize, usize), Option<Address>)>,
     budget: Budget,
 }
 
@@ -91,7 +96,7 @@ pub struct Scratch {
 const LAST_EPOCH: u32 = u32::MAX >> 1;
 
 impl Scratch {
-    fn start(&mut self, matcher: &Matcher) {
+    fn start(&mut self, matcher: &Matcher, event: &Fields<'_>) {
         if self.epoch == LAST_EPOCH {
             *self = Self::default();
         }
@@ -99,8 +104,12 @@ impl Scratch {
         grow(&mut self.verdicts, matcher.conditions.len());
         grow(&mut self.seen, matcher.index.lists);
         grow(&mut self.tried, matcher.alternatives.ends.len());
-        grow(&mut self.matched, matcher.rules as usize);
         self.rules.clear();
+        (self.address, self.runs, self.placed) = (None, Runs::default(), 0);
+        if event.placed() {
+            let placed = event.all().iter().filter(|field| field.place != event::Place::NONE);
+            self.placed = placed.fold(0, |bits, field| bits | index::bit(field.id));
+        }
         self.budget = Budget::for_an_event();
     }
 }
@@ -122,9 +131,10 @@ impl Matcher {
     /// # Errors
     /// [`FaultKind::TooManyChoices`](crate::event::FaultKind): the event's arrays make a rule too hard to decide.
     pub fn matches<'s>(&self, event: &Fields<'_>, scratch: &'s mut Scratch) -> Result<&'s [u32], Fault> {
-        scratch.start(self);
+        scratch.start(self, event);
         Search { matcher: self, event, scratch }.node(ROOT)?;
         scratch.rules.sort_unstable();
+        scratch.rules.dedup();
         Ok(&scratch.rules)
     }
 }
@@ -141,61 +151,105 @@ impl Search<'_, '_, '_, '_> {
     fn node(&mut self, number: usize) -> Result<(), Fault> {
         let node = &self.matcher.index.nodes[number];
         if let Some(place) = node.rest {
-            self.list(place)?;
+            self.list(place, false)?;
         }
         for &(condition, place) in &node.tested {
             if self.holds(condition) {
-                self.list(place)?;
+                self.list(place, false)?;
             }
         }
-        for branch in &node.branches {
-            for field in self.event.values(branch.field) {
-                self.matcher.index.ask(branch, &field.value, |place| self.list(place))?;
+        let event = self.event;
+        if node.branches.len() <= event.all().len() {
+            for branch in &node.branches {
+                event.values(branch.field).try_for_each(|field| self.ask(branch, &field.value))?;
+            }
+            return Ok(());
+        }
+        for field in event.all() {
+            if let Ok(found) = node.branches.binary_search_by_key(&field.id, |branch| branch.field) {
+                self.ask(&node.branches[found], &field.value)?;
             }
         }
         Ok(())
     }
 
-    fn list(&mut self, place: Place) -> Result<(), Fault> {
+    #[inline]
+    fn ask(&mut self, branch: &Branch, value: &Value<'_>) -> Result<(), Fault> {
+        // One value leads to a list once, but for grams.
+        let again = branch.by_gram() || self.event.count(branch.field) > 1;
+        match *value {
+            Value::String(text) if branch.by_address() || branch.by_gram() => {
+                let known = self.known(branch, text);
+                self.matcher.index.ask(branch, value, &known, |place| self.list(place, again))
+            }
+            _ => self.matcher.index.ask(branch, value, &Known::default(), |place| self.list(place, again)),
+        }
+    }
+
+    fn known(&mut self, branch: &Branch, text: &[u8]) -> Known {
+        Known {
+            address: if branch.by_address() { self.address(text) } else { None },
+            runs: if branch.by_gram() { self.runs(branch.field, text) } else { Runs::default() },
+        }
+    }
+
+    /// Where in a text of the event grams may stand that some rule has; looked for once, as the address is.
+    fn runs(&mut self, field: FieldId, text: &[u8]) -> Runs {
+        if self.scratch.runs.of != (text.as_ptr() as usize, text.len()) {
+            self.scratch.runs = Runs::of(text, &self.matcher.index.grams[field.0 as usize]);
+        }
+        self.scratch.runs
+    }
+
+    /// The address that a text of the event spells; read once where nodes ask for it one after the other.
+    fn address(&mut self, text: &[u8]) -> Option<Address> {
+        let at = (text.as_ptr() as usize, text.len());
+        let known = self.scratch.address.filter(|known| known.0 == at);
+        let known = known.unwrap_or_else(|| (at, Address::parse(text).ok()));
+        self.scratch.address = Some(known);
+        known.1
+    }
+
+    /// Goes through a list; once, where the event may lead there again.
+    fn list(&mut self, place: Place, again: bool) -> Result<(), Fault> {
         let index: &Index = &self.matcher.index;
         let list = index.list(place);
-        if std::mem::replace(&mut self.scratch.seen[list.number], self.scratch.epoch) == self.scratch.epoch {
+        if again && std::mem::replace(&mut self.scratch.seen[list.number], self.scratch.epoch) == self.scratch.epoch {
             return Ok(());
         }
         // Arrays can have more values than the list has alternatives.
         match list.below {
-            Some(node) if index.effort(node, self.event) <= list.len() => self.node(node),
+            Some(node) if !index.exceeds(node, self.event, list.len()) => self.node(node),
             _ => self.all(&list),
         }
     }
 
     fn all(&mut self, list: &List<'_>) -> Result<(), Fault> {
-        for (alternative, conditions) in list.entries() {
-            if conditions.iter().all(|&condition| self.holds(condition)) {
-                self.choose(alternative)?;
+        for entry in list.entries() {
+            if entry.left.iter().all(|&condition| self.holds(condition))
+                && (self.untied(&entry) || self.together(entry.alternative)?)
+            {
+                self.scratch.rules.push(entry.rule);
             }
         }
         Ok(())
     }
 
+    /// Whether at most one field of an alternative lies in arrays of objects, so that its conditions cannot contradict.
+    #[inline(always)]
+    fn untied(&self, entry: &Entry<'_>) -> bool {
+        !self.event.placed() || (entry.fields != ANY && (entry.fields & self.scratch.placed).count_ones() < 2)
+    }
+
     /// Every condition of the alternative holds by itself; whether they hold together.
-    fn choose(&mut self, number: u32) -> Result<(), Fault> {
+    fn together(&mut self, number: u32) -> Result<bool, Fault> {
+        let tried = &mut self.scratch.tried[number as usize];
+        if std::mem::replace(tried, self.scratch.epoch) == self.scratch.epoch {
+            return Ok(false);
+        }
         let alternative = self.matcher.alternatives.get(number);
-        let matched = &mut self.scratch.matched[alternative.rule as usize];
-        if *matched == self.scratch.epoch {
-            return Ok(());
-        }
-        if self.event.placed() {
-            let tried = &mut self.scratch.tried[number as usize];
-            if std::mem::replace(tried, self.scratch.epoch) == self.scratch.epoch
-                || !arrays::consistent(self.matcher, &alternative, self.event, &mut self.scratch.budget)?
-            {
-                return Ok(());
-            }
-        }
-        self.scratch.matched[alternative.rule as usize] = self.scratch.epoch;
-        self.scratch.rules.push(alternative.rule);
-        Ok(())
+        let Scratch { budget, hits, .. } = &mut *self.scratch;
+        arrays::consistent(self.matcher, &alternative, self.event, budget, hits)
     }
 
     /// Whether some value of the event satisfies the condition by itself, or its absence does.
@@ -203,9 +257,9 @@ impl Search<'_, '_, '_, '_> {
         let verdict = &mut self.scratch.verdicts[number as usize];
         if *verdict >> 1 != self.scratch.epoch {
             let (condition, event) = (&self.matcher.conditions[number as usize], self.event);
-            // With arrays of objects, absence may also hold among the elements chosen: arrays.rs decides then.
+            // In arrays of objects, absence may also hold among the elements chosen: arrays.rs decides then.
             let holds = event.values(condition.field).any(|field| condition.accepts(&field.value))
-                || (condition.absence && (event.placed() || !event.has(condition.field)));
+                || (condition.absence && (event.placed_at(condition.field) || !event.has(condition.field)));
             *verdict = self.scratch.epoch << 1 | u32::from(holds);
         }
         *verdict & 1 != 0

@@ -2,24 +2,34 @@
 //!
 //! The hash is keyed; a hit is confirmed by bytes by whoever asks (I9).
 
-use foldhash::quality::FixedState;
+use foldhash::fast::FixedState;
 use std::hash::{BuildHasher, Hasher};
 
 /// Bits of the filter a key.
 const FILTER: usize = 16;
 
-/// Keyed hash of an operand under a branch and a kind.
-#[derive(Clone, Copy)]
-pub(super) struct Seed(pub u64);
+/// Keyed hash of operands.
+#[derive(Clone)]
+pub(super) struct Seed(FixedState);
 
 impl Seed {
+    pub fn new(seed: u64) -> Self {
+        Self(FixedState::with_seed(seed))
+    }
+
     #[inline(always)]
-    pub fn hash(self, salt: u64, bytes: &[u8]) -> u64 {
-        let mut hasher = FixedState::with_seed(self.0).build_hasher();
-        hasher.write_u64(salt);
+    pub fn hash(&self, bytes: &[u8]) -> u64 {
+        let mut hasher = self.0.build_hasher();
         hasher.write(bytes);
         hasher.finish()
     }
+}
+
+/// The hash of an operand in one of its uses.
+#[inline(always)]
+pub(super) fn salted(hash: u64, salt: u64) -> u64 {
+    let mixed = (hash ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^ mixed >> 32
 }
 
 /// From hashes to places; immutable.

@@ -1,21 +1,28 @@
 //! Grows the index: every alternative under its most selective condition, and so on below where a list is long.
 
 use super::condition::Condition;
-use super::index::{Branch, Index, Node, Place, lengths_of, packed, salt};
+use super::index::{ANY, Branch, Grams, Index, MEASURED, Node, Place, bit, packed, salt};
 use super::intervals::Intervals;
-use super::keys::{Anchor, Anchors, Key, Kind};
-use super::table::{NOTHING, Seed, Table};
+use super::keys::{Anchor, Anchors, GRAM, Key, Kind};
+use super::table::{NOTHING, Seed, Table, salted};
 use super::{Alternative, Alternatives};
 use crate::event::FieldId;
 use crate::pattern::Range;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest list that is looked through as it is.
-const SHORT: usize = 16;
+const SHORT: usize = 8;
 /// Deepest tree; each level costs a look-up for every value of the fields it asks.
 const DEEPEST: usize = 6;
 /// A condition that more events meet than this does not divide a list.
 const TOO_COMMON: f64 = 0.5;
+/// Fewest items that one field divides before all others.
+const CROWD: usize = 32;
+/// Fewest conditions that such a field has.
+const VARIED: usize = 4;
+/// Most copies of an alternative that such fields make.
+const COPIES: usize = 16;
 /// Fewest alternatives that share a condition without a key for it to be tested before they are looked at.
 const SHARED: usize = 4;
 
@@ -27,6 +34,8 @@ struct Item {
     left: Vec<u32>,
     /// Conditions that it is filed under already and that are still to be tested.
     used: Vec<u32>,
+    /// How many stand for the same alternative, at most.
+    copies: usize,
 }
 
 /// What items are filed under in one node.
@@ -54,7 +63,11 @@ struct Grower<'c> {
     branches: u32,
     blob: Vec<u32>,
     lists: u32,
+    lengths: Vec<u32>,
+    ranges: Vec<Intervals>,
     keys: Vec<(u64, Place)>,
+    /// By alternative: rule, and the bits of its fields.
+    alternatives: Vec<(u32, u32)>,
 }
 
 /// Files all alternatives.
@@ -63,6 +76,7 @@ pub(super) fn grow(
     anchors: &[Option<Anchors>],
     alternatives: &Alternatives,
     seed: Seed,
+    fields: usize,
 ) -> Index {
     let mut uses = vec![0u32; conditions.len()];
     alternatives.all().flat_map(|it| it.conditions).for_each(|&condition| uses[condition as usize] += 1);
@@ -74,7 +88,7 @@ pub(super) fn grow(
             let rare = |condition: &u32| uses[*condition as usize] < 8;
             rare(a).cmp(&rare(b)).then(share(a).total_cmp(&share(b)))
         });
-        Item { alternative: number, left, used: Vec::new() }
+        Item { alternative: number, left, used: Vec::new(), copies: 1 }
     });
     let items: Vec<Item> = items.collect();
     let mut grower = Grower {
@@ -85,20 +99,59 @@ pub(super) fn grow(
         branches: 0,
         blob: Vec::new(),
         lists: 0,
+        lengths: Vec::new(),
+        ranges: Vec::new(),
         keys: Vec::new(),
+        alternatives: alternatives.all().map(|it| (it.rule, bits(conditions, it.conditions))).collect(),
     };
     let groups = grower.groups(items, 1.0);
     grower.node(groups, 0);
-    let Grower { nodes, mut blob, lists, keys, .. } = grower;
+    let Grower { seed, nodes, mut blob, lists, keys, lengths, ranges, .. } = grower;
     blob.shrink_to_fit();
-    Index { seed, table: Table::new(&keys), nodes, blob, lists: lists as usize }
+    let grams = grams(conditions, anchors, fields);
+    Index { seed, table: Table::new(&keys), nodes, blob, lists: lists as usize, lengths, ranges, grams }
+}
+
+/// The bits of the fields of conditions; [`ANY`] where one may hold by absence, or two fields share a bit.
+fn bits(conditions: &[Condition], of: &[u32]) -> u32 {
+    of.iter().map(|&it| &conditions[it as usize]).fold(0, |bits, condition| match bit(condition.field) {
+        bit if condition.absence || bits & bit != 0 => ANY,
+        bit => bits | bit,
+    })
+}
+
+/// By field, all grams that conditions may be filed under.
+fn grams(conditions: &[Condition], anchors: &[Option<Anchors>], fields: usize) -> Vec<Grams> {
+    let mut all: Vec<Vec<[u8; GRAM]>> = vec![Vec::new(); fields];
+    for (condition, anchors) in conditions.iter().zip(anchors) {
+        for anchor in anchors.iter().flat_map(|anchors| &anchors.all) {
+            if let Anchor::Key(Key { kind: Kind::Gram, operand, .. }) = anchor {
+                all[condition.field.0 as usize].extend(<[u8; GRAM]>::try_from(operand.as_slice()));
+            }
+        }
+    }
+    all.iter_mut().for_each(|grams| {
+        grams.sort_unstable();
+        grams.dedup();
+    });
+    all.iter().map(|grams| Grams::new(grams)).collect()
 }
 
 impl Grower<'_> {
-    /// Divides items by the condition of each that fewest events meet.
+    /// Divides items by a field that most have in common, such as the source of their events; without one, and what does
+    /// not name it, by the condition of each that fewest events meet.
     fn groups(&self, items: Vec<Item>, most: f64) -> Groups {
         let mut groups = Groups::default();
-        for item in items {
+        let common = self.common(&items);
+        for mut item in items {
+            let names = |it: &&u32| common == Some(self.conditions[**it as usize].field) && self.divides(&item, **it);
+            if let Some((condition, anchors)) =
+                item.left.iter().find(names).and_then(|it| Some((*it, self.anchors[*it as usize].as_ref()?)))
+            {
+                item.copies *= anchors.all.len();
+                self.file(&mut groups, item, anchors, condition);
+                continue;
+            }
             let open = item.left.iter().copied().filter(|it| !item.used.contains(it));
             let anchored = open.filter_map(|it| Some((self.anchors[it as usize].as_ref()?, it)));
             let best = anchored.min_by(|(a, at_a), (b, at_b)| a.share.total_cmp(&b.share).then(at_a.cmp(at_b)));
@@ -108,6 +161,34 @@ impl Grower<'_> {
             }
         }
         groups
+    }
+
+    /// The field that most items give an exact value, if they give it different ones.
+    fn common(&self, items: &[Item]) -> Option<FieldId> {
+        if items.len() < CROWD {
+            return None;
+        }
+        let mut fields: BTreeMap<FieldId, (usize, BTreeSet<u32>)> = BTreeMap::new();
+        for item in items {
+            for &condition in item.left.iter().filter(|it| self.divides(item, **it)) {
+                let (count, distinct) = fields.entry(self.conditions[condition as usize].field).or_default();
+                *count += 1;
+                if distinct.len() < VARIED {
+                    distinct.insert(condition);
+                }
+            }
+        }
+        let fields =
+            fields.into_iter().filter(|(_, (count, distinct))| count * 2 >= items.len() && distinct.len() >= VARIED);
+        fields.max_by_key(|(field, (count, _))| (*count, Reverse(*field))).map(|(field, _)| field)
+    }
+
+    /// Whether a condition is of few exact values, so that an event with one value of the field leads to one list.
+    fn divides(&self, item: &Item, condition: u32) -> bool {
+        self.anchors[condition as usize].as_ref().is_some_and(|anchors| {
+            let exact = |anchor: &Anchor| matches!(anchor, Anchor::Key(Key { kind: Kind::Text, proves: true, .. }));
+            anchors.all.len() * item.copies <= COPIES && anchors.all.iter().all(exact)
+        })
     }
 
     fn file(&self, groups: &mut Groups, item: Item, anchors: &Anchors, condition: u32) {
@@ -161,10 +242,7 @@ impl Grower<'_> {
         for ((field, _), (range, items)) in ranges {
             fields.entry(field).or_default().ranges.push((range, items));
         }
-        for (field, filed) in fields {
-            let branch = self.branch(field, filed, depth);
-            node.branches.push(branch);
-        }
+        node.branches = fields.into_iter().map(|(field, filed)| self.branch(field, filed, depth)).collect();
         node.rest = (!rest.is_empty()).then(|| self.list(0, None, rest, DEEPEST));
         self.nodes[number] = node;
         number as u32
@@ -174,29 +252,28 @@ impl Grower<'_> {
         self.branches += 1;
         let number = self.branches;
         let mut kinds = 0;
-        let mut lengths: [Vec<u32>; 5] = Default::default();
-        let mut masks = Vec::new();
+        let mut lengths: [BTreeSet<u32>; MEASURED.len()] = Default::default();
         for (key, items) in keys {
             kinds |= 1 << key.kind as u16;
-            if let Some(which) = lengths_of(key.kind) {
-                lengths[which].push(key.operand.len() as u32);
-            }
-            if key.kind == Kind::Cidr {
-                masks.extend(key.operand.first());
+            if let Some(which) = MEASURED.iter().position(|kind| *kind == key.kind) {
+                let mask = key.operand.first().filter(|_| key.kind == Kind::Cidr);
+                lengths[which].insert(mask.map_or(key.operand.len() as u32, |bits| u32::from(*bits)));
             }
             let place = self.list(number, Some(&key), items, depth);
-            self.keys.push((self.seed.hash(salt(number, key.kind), &key.operand), place));
+            self.keys.push((salted(self.seed.hash(&key.operand), salt(number, key.kind)), place));
         }
-        for list in &mut lengths {
-            list.sort_unstable();
-            list.dedup();
+        let mut starts = [self.lengths.len() as u32; MEASURED.len() + 1];
+        for (which, lengths) in lengths.into_iter().enumerate() {
+            self.lengths.extend(lengths);
+            starts[which + 1] = self.lengths.len() as u32;
         }
-        masks.sort_unstable();
-        masks.dedup();
         let ranges: Vec<(Range, Place)> =
             ranges.into_iter().map(|(range, items)| (range, self.list(number, None, items, depth))).collect();
-        let ranges = (!ranges.is_empty()).then(|| Intervals::new(&ranges));
-        Branch { field, number, kinds, lengths: lengths.map(Into::into), masks: masks.into(), ranges }
+        let ranges = (!ranges.is_empty()).then(|| {
+            self.ranges.push(Intervals::new(&ranges));
+            self.ranges.len() as u32 - 1
+        });
+        Branch { field, number, lengths: starts, kinds, ranges }
     }
 
     /// Writes a list, the node below it first.
@@ -218,7 +295,8 @@ impl Grower<'_> {
         self.blob.extend(packed(operand));
         self.blob.push(items.len() as u32);
         for item in items {
-            self.blob.extend([item.alternative, item.left.len() as u32]);
+            let (rule, fields) = self.alternatives[item.alternative as usize];
+            self.blob.extend([rule, item.alternative, fields, item.left.len() as u32]);
             self.blob.extend(item.left);
         }
         place

@@ -14,7 +14,6 @@ pub use subject::{Subject, is_subscribable};
 pub use template::{RESERVED, Template, check_constant};
 
 use crate::event::{Scanner, Tree};
-use bumpalo::Bump;
 use std::borrow::Cow;
 
 /// A target's input form; one of the four of the EventBridge API.
@@ -78,9 +77,8 @@ impl Input {
         context: &Context<'_>,
         scanner: &mut Scanner,
     ) -> Result<Cow<'e, [u8]>, TransformError> {
-        let bump = Bump::new();
         let parse = |scanner: &mut Scanner| {
-            Tree::parse_with(event, scanner, &bump).map_err(|fault| TransformError::InvalidJson(fault.to_string()))
+            Tree::parse_with(event, scanner).map_err(|fault| TransformError::InvalidJson(fault.to_string()))
         };
         match self {
             Input::Event => Ok(Cow::Borrowed(event)),

@@ -4,7 +4,6 @@ use super::{Context, JsonPath, TransformError};
 use crate::event::text::escape_json;
 use crate::event::walk::{Scalar, Visit, walk};
 use crate::event::{Fault, Scanner, Tree};
-use bumpalo::Bump;
 use std::borrow::Cow;
 
 /// Variables that every template knows.
@@ -214,9 +213,7 @@ impl<'a> Visit<'a> for Ignore {
 }
 
 fn validate(json: &[u8], scanner: &mut Scanner) -> Result<(), Fault> {
-    let bump = Bump::new();
-    let scan = scanner.scan(json, &bump)?;
-    walk(&scan, &mut Ignore)
+    walk(&scanner.scan(json)?, &mut Ignore)
 }
 
 /// Cuts a template at its placeholders and notes which stand within quotes.

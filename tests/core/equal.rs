@@ -21,7 +21,8 @@ fn compiled<'p>(patterns: impl Iterator<Item = &'p Pattern>, numbers: Numbers) -
 /// By the matcher, from the bytes of the event on.
 fn verdicts(matcher: &Matcher, event: &[u8], rules: usize) -> Vec<bool> {
     let bump = Bump::new();
-    let fields = decode(event, matcher.paths(), &mut Scanner::default(), &bump).expect("a valid event");
+    let mut scanner = Scanner::default();
+    let fields = decode(event, matcher.paths(), &mut scanner, &bump).expect("a valid event");
     let mut verdicts = vec![false; rules];
     for &rule in matcher.matches(&fields, &mut Scratch::default()).expect("a verdict") {
         verdicts[rule as usize] = true;

@@ -10,7 +10,8 @@ fn verdict(pattern: &str, event: &[u8]) -> Result<bool, Fault> {
     let mut builder = Builder::new(7, Numbers::Value);
     builder.add(&parse(pattern.as_bytes(), &Limits::default()).expect("a valid pattern"));
     let (matcher, bump) = (builder.build(), Bump::new());
-    let fields = decode(event, matcher.paths(), &mut Scanner::default(), &bump)?;
+    let mut scanner = Scanner::default();
+    let fields = decode(event, matcher.paths(), &mut scanner, &bump)?;
     matcher.matches(&fields, &mut Scratch::default()).map(|rules| !rules.is_empty())
 }
 
