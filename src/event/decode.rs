@@ -108,12 +108,24 @@ impl<'b> Fields<'b> {
 
     /// The values at a path, in document order.
     pub fn values(&self, id: FieldId) -> impl Iterator<Item = &Field<'b>> {
+        self.numbered(id).map(|(_, field)| field)
+    }
+
+    /// The values at a path, each with its index in [`Fields::all`].
+    pub fn numbered(&self, id: FieldId) -> impl Iterator<Item = (u32, &Field<'b>)> {
         let mut at = self.mark(id).map_or(NONE, |mark| mark.first);
         std::iter::from_fn(move || {
             let field = self.values.get(at as usize)?;
-            at = field.next;
-            Some(field)
+            Some((std::mem::replace(&mut at, field.next), field))
         })
+    }
+
+    /// The text of the value at an index of [`Fields::all`]; empty for what is no string.
+    pub fn text(&self, at: u32) -> &'b [u8] {
+        match self.values.get(at as usize).map(|field| field.value) {
+            Some(Value::String(text)) => text,
+            _ => b"",
+        }
     }
 
     /// Every value, in document order.

@@ -57,52 +57,19 @@ pub struct PathTreeBuilder {
     ends: Vec<usize>,
 }
 
-/// A key segment as it is looked up: its first and its last eight bytes as words, zeros behind a shorter one.
-#[derive(Clone, Copy)]
-struct Segment<'k> {
-    head: u64,
-    last: u64,
-    bytes: &'k [u8],
+/// The first eight bytes of a segment as one word, zeros behind a shorter one.
+fn head(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk() {
+        Some(word) => u64::from_le_bytes(*word),
+        None => bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
 }
 
-impl<'k> Segment<'k> {
-    fn new(bytes: &'k [u8]) -> Self {
-        match (bytes.first_chunk(), bytes.last_chunk()) {
-            (Some(head), Some(last)) => {
-                Self { head: u64::from_le_bytes(*head), last: u64::from_le_bytes(*last), bytes }
-            }
-            _ => {
-                let mut word = [0; 8];
-                for (to, from) in word.iter_mut().zip(bytes) {
-                    *to = *from;
-                }
-                Self { head: u64::from_le_bytes(word), last: 0, bytes }
-            }
-        }
-    }
-
-    /// As [`Segment::new`], with one load: at least eight bytes can be read from `at` on.
-    #[inline(always)]
-    fn read(text: &'k [u8], at: usize, len: usize) -> Self {
-        let bytes = &text[at..at + len];
-        match text[at..].first_chunk().filter(|_| len < 8) {
-            Some(word) => Self { head: u64::from_le_bytes(*word) & ((1 << (8 * len)) - 1), last: 0, bytes },
-            None => Self::new(bytes),
-        }
-    }
-
-    #[inline(always)]
-    fn has_dot(&self) -> bool {
-        has_dot(self.head) || has_dot(self.last) || (self.bytes.len() > 16 && self.bytes.contains(&b'.'))
-    }
-
-    /// Spreads segments over a table. Long ones are hashed whole, so that what they share does not crowd them.
-    #[inline(always)]
-    fn spread(&self) -> usize {
-        let last = if self.bytes.len() > 16 { FixedState::with_seed(0).hash_one(self.bytes) } else { self.last };
-        let mixed = (self.head ^ last.rotate_left(29) ^ self.bytes.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (mixed >> 32) as usize
-    }
+/// Spreads segments over a table: those of up to eight bytes by their word, longer ones by all they have.
+#[inline(always)]
+fn spread(head: u64, bytes: &[u8]) -> u32 {
+    let word = if bytes.len() > 8 { FixedState::with_seed(0).hash_one(bytes) } else { head };
+    (word.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
 }
 
 /// Whether a byte of the word is a dot (Bit Twiddling Hacks, "Determine if a word has a byte equal to n").
@@ -158,14 +125,13 @@ impl PathTree {
         self.points.push(Point { first: first as u32, mask: size as u32 - 1, field: None });
         self.children.resize(first + size, FREE);
         for (bytes, &to) in children {
-            let segment = Segment::new(bytes);
-            let mut slot = segment.spread() & (size - 1);
+            let head = head(bytes);
+            let mut slot = spread(head, bytes) as usize & (size - 1);
             while self.children[first + slot].to != Branch::NONE {
                 slot = (slot + 1) & (size - 1);
             }
             let at = self.segments.len() as u32;
-            self.children[first + slot] =
-                Child { head: segment.head, at, len: bytes.len() as u32, to: Branch(to as u32) };
+            self.children[first + slot] = Child { head, at, len: bytes.len() as u32, to: Branch(to as u32) };
             self.segments.extend_from_slice(bytes);
         }
     }
@@ -184,10 +150,15 @@ impl PathTree {
     /// Fastest when eight bytes can be read from `at` on.
     #[inline(always)]
     pub fn descend_at(&self, from: Branch, text: &[u8], at: usize, len: usize) -> Branch {
-        let segment = Segment::read(text, at, len);
-        match self.step(from, segment) {
+        let bytes = &text[at..at + len];
+        let head = match text[at..].first_chunk() {
+            Some(word) if len < 8 => u64::from_le_bytes(*word) & ((1 << (8 * len)) - 1),
+            Some(word) => u64::from_le_bytes(*word),
+            None => head(bytes),
+        };
+        match self.step(from, head, bytes) {
             // No segment of a path has a dot.
-            Branch::NONE if segment.has_dot() => self.descend(from, segment.bytes),
+            Branch::NONE if has_dot(head) || (len > 8 && bytes[8..].contains(&b'.')) => self.descend(from, bytes),
             found => found,
         }
     }
@@ -196,17 +167,17 @@ impl PathTree {
     pub fn descend(&self, from: Branch, key: &[u8]) -> Branch {
         key.split(|&b| b == b'.').fold(from, |branch, segment| match branch {
             Branch::NONE => Branch::NONE,
-            branch => self.step(branch, Segment::new(segment)),
+            branch => self.step(branch, head(segment), segment),
         })
     }
 
     #[inline(always)]
-    fn step(&self, from: Branch, segment: Segment<'_>) -> Branch {
+    fn step(&self, from: Branch, head: u64, bytes: &[u8]) -> Branch {
         let point = &self.points[from.0 as usize];
-        let mut slot = segment.spread() as u32 & point.mask;
+        let mut slot = spread(head, bytes) & point.mask;
         loop {
             let child = &self.children[(point.first + slot) as usize];
-            if child.head == segment.head && child.len as usize == segment.bytes.len() && self.is(child, segment) {
+            if child.head == head && child.len as usize == bytes.len() && self.is(child, bytes) {
                 return child.to;
             }
             if child.to == Branch::NONE {
@@ -218,8 +189,8 @@ impl PathTree {
 
     /// Whether the bytes behind the first eight are the same.
     #[inline(always)]
-    fn is(&self, child: &Child, segment: Segment<'_>) -> bool {
-        let Some(rest) = segment.bytes.get(8..) else { return true };
+    fn is(&self, child: &Child, bytes: &[u8]) -> bool {
+        let Some(rest) = bytes.get(8..) else { return true };
         self.segments[child.at as usize + 8..].starts_with(rest)
     }
 

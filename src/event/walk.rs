@@ -184,10 +184,11 @@ impl<'a> Cursor<'a> {
         let mut end = limit;
         if self.json[end - 1] != b'"' {
             end = self.token_end(at, limit);
+            if self.json[end - 1] != b'"' {
+                return Err(Fault::new(FaultKind::BadString, at));
+            }
         }
-        let Some([b'"', raw @ .., b'"']) = self.json.get(at..end) else {
-            return Err(Fault::new(FaultKind::BadString, at));
-        };
+        let raw = self.json.get(at + 1..end - 1).ok_or(Fault::new(FaultKind::BadString, at))?;
         if self.escapes
             && let Some(bad) = text::bad_escape(raw)
         {

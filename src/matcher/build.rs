@@ -1,5 +1,6 @@
 //! Patterns to a matcher: fields and conditions are shared among rules.
 
+use super::classes::Classes;
 use super::condition::Condition;
 use super::table::Seed;
 use super::{Alternatives, Matcher, keys, tree};
@@ -70,7 +71,8 @@ impl Builder {
         conditions.shrink_to_fit();
         alternatives.shrink();
         let paths = paths.build();
+        let classes = Classes::new(&mut conditions, paths.fields());
         let index = tree::grow(&conditions, &anchors, &alternatives, Seed::new(seed), paths.fields());
-        Matcher { paths, conditions, alternatives, index }
+        Matcher { paths, conditions, classes, alternatives, index }
     }
 }

@@ -1,5 +1,6 @@
 //! One field's tests, compiled.
 
+use super::classes::Set;
 use crate::event::address::Address;
 use crate::event::{FieldId, Value};
 use crate::pattern::{AnythingBut, Number, Numbers, Test};
@@ -10,6 +11,8 @@ pub(super) struct Condition {
     pub field: FieldId,
     /// Whether the field's absence is accepted as well.
     pub absence: bool,
+    /// The same as bits, where that says it all.
+    pub set: Option<Set>,
     tests: Arc<[Test]>,
     numbers: Numbers,
 }
@@ -17,7 +20,7 @@ pub(super) struct Condition {
 impl Condition {
     pub fn new(field: FieldId, tests: Arc<[Test]>, numbers: Numbers) -> Self {
         let absence = tests.contains(&Test::Exists(false));
-        Self { field, absence, tests, numbers }
+        Self { field, absence, set: None, tests, numbers }
     }
 
     pub fn tests(&self) -> &[Test] {

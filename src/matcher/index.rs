@@ -6,10 +6,9 @@
 //! (`tree`), testing conditions (`mod`).
 
 use super::intervals::Intervals;
-use super::keys::{GRAM, Kind, address_key, word};
-use super::table::{NOTHING, Seed, Table, salted};
-use crate::event::address::Address;
-use crate::event::{FieldId, Fields, Value};
+use super::keys::Kind;
+use super::table::{NOTHING, Seed, Table};
+use crate::event::{FieldId, Fields};
 
 /// Where a list of alternatives begins in [`Index::blob`].
 pub(super) type Place = u32;
@@ -28,10 +27,9 @@ pub(super) struct Index {
     pub blob: Vec<u32>,
     /// How many lists there are.
     pub lists: usize,
-    /// Operand lengths and mask lengths of all branches, each branch's kinds one after the other.
-    pub lengths: Vec<u32>,
+    pub steps: Vec<Step>,
     pub ranges: Vec<Intervals>,
-    /// By field: the grams that any branch files.
+    /// By field: the grams that any node files.
     pub grams: Vec<Grams>,
 }
 
@@ -44,52 +42,38 @@ pub(super) struct Node {
     pub rest: Option<Place>,
     /// Conditions that are tested as they stand, and what follows where they hold.
     pub tested: Vec<(u32, Place)>,
-    /// By field.
-    pub branches: Box<[Branch]>,
+    /// First and behind the last of [`Index::steps`], by field.
+    pub steps: (u32, u32),
 }
 
-/// What a node asks the values of one field.
-pub(super) struct Branch {
+/// One look-up that a node makes for each value of a field.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Step {
     pub field: FieldId,
-    /// Unique in the index.
-    pub number: u32,
-    /// Where the lengths of each of [`MEASURED`] begin in [`Index::lengths`], and where the last end; ascending.
-    pub lengths: [u32; MEASURED.len() + 1],
-    /// A bit a [`Kind`].
-    pub kinds: u16,
-    /// Into [`Index::ranges`].
-    pub ranges: Option<u32>,
+    pub kind: Kind,
+    /// Length of what is cut out of a value, or of a mask in bits; into [`Index::ranges`] for ranges.
+    pub len: u32,
+    /// Whose keys: of one node and field.
+    pub owner: u32,
 }
 
-/// The kinds whose operands are cut out of a value, by length.
-pub(super) const MEASURED: [Kind; 6] =
-    [Kind::Prefix, Kind::Suffix, Kind::CasePrefix, Kind::CaseSuffix, Kind::Gram, Kind::Cidr];
-
-impl Branch {
-    #[inline(always)]
-    fn has(&self, kind: Kind) -> bool {
-        self.kinds & 1 << kind as u16 != 0
-    }
-
-    /// Whether it asks for the address that a text spells.
-    #[inline(always)]
-    pub fn by_address(&self) -> bool {
-        self.has(Kind::Address) || self.has(Kind::Cidr)
-    }
-
-    /// Whether it asks for the grams of a text.
-    #[inline(always)]
-    pub fn by_gram(&self) -> bool {
-        self.has(Kind::Gram)
-    }
-}
-
-/// The bits of grams of [`GRAM`] bytes; a text has many, few of which are filed.
+/// The bits of the grams of a field; a text has many, few of which are filed.
 #[derive(Default)]
 pub(super) struct Grams(Box<[u64]>);
 
+/// A gram as one word, so that equal ones are equal words. Those of [`GRAM`] bytes and shorter ones can look alike.
+#[inline(always)]
+pub(super) fn gram(bytes: &[u8]) -> u32 {
+    match bytes.first_chunk() {
+        Some(whole) => u32::from_le_bytes(*whole),
+        None => bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte)),
+    }
+}
+
 impl Grams {
-    pub fn new(all: &[[u8; GRAM]]) -> Self {
+    /// Of the words of all grams.
+    pub fn new(all: &[u32]) -> Self {
+        // Asked only where a branch files grams.
         if all.is_empty() {
             return Self::default();
         }
@@ -102,48 +86,16 @@ impl Grams {
     }
 
     #[inline(always)]
-    fn bit(&self, gram: [u8; GRAM]) -> (usize, u64) {
-        let mixed = u32::from_le_bytes(gram).wrapping_mul(0x9E37_79B1);
+    fn bit(&self, gram: u32) -> (usize, u64) {
+        let mixed = gram.wrapping_mul(0x9E37_79B1);
         ((mixed >> 6) as usize & (self.0.len() - 1), 1 << (mixed >> 26))
     }
-}
 
-/// Where in a text grams that are filed may stand.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Runs {
-    /// Which text: where it lies, and its length.
-    pub of: (usize, usize),
-    at: [u16; 12],
-    /// Beyond what fits: everywhere.
-    count: usize,
-}
-
-impl Runs {
-    pub fn of(text: &[u8], grams: &Grams) -> Self {
-        let mut runs = Self { of: (text.as_ptr() as usize, text.len()), ..Self::default() };
-        let mut rest = if grams.0.is_empty() { &[] } else { text };
-        for at in 0..=u16::MAX {
-            let Some(&gram) = rest.first_chunk() else { return runs };
-            let (word, bit) = grams.bit(gram);
-            if grams.0[word] & bit != 0 {
-                runs.count += 1;
-                match runs.at.get_mut(runs.count - 1) {
-                    Some(slot) => *slot = at,
-                    None => return runs,
-                }
-            }
-            rest = &rest[1..];
-        }
-        runs.count = usize::MAX;
-        runs
+    #[inline(always)]
+    pub fn may_hold(&self, gram: u32) -> bool {
+        let (word, bit) = self.bit(gram);
+        self.0[word] & bit != 0
     }
-}
-
-/// What is known of a text by itself, where a branch asks for it.
-#[derive(Default)]
-pub(super) struct Known {
-    pub address: Option<Address>,
-    pub runs: Runs,
 }
 
 /// A list found for a value.
@@ -191,9 +143,10 @@ impl<'i> List<'i> {
     }
 }
 
-/// What a branch's keys are hashed with.
-pub(super) fn salt(branch: u32, kind: Kind) -> u64 {
-    u64::from(branch) << 8 | kind as u64
+/// What keys are hashed with.
+#[inline(always)]
+pub(super) fn salt(owner: u32, kind: Kind) -> u64 {
+    u64::from(owner) << 8 | kind as u64
 }
 
 impl Index {
@@ -209,184 +162,31 @@ impl Index {
         }
     }
 
-    #[inline(always)]
-    fn find(&self, branch: u32, kind: Kind, operand: &[u8]) -> Option<Place> {
-        let hash = salted(self.seed.hash(operand), salt(branch, kind));
-        self.table.find(hash, |place| self.is(place, branch, kind, operand))
+    /// Whether the list at a place is filed so: a hash alone proves nothing.
+    pub fn is(&self, place: Place, owner: u32, kind: Kind, operand: &[u8]) -> bool {
+        let head = &self.blob[place as usize..];
+        if head[2] != owner || u64::from(head[3]) != (operand.len() as u64) << 8 | kind as u64 {
+            return false;
+        }
+        let (whole, rest) = operand.as_chunks();
+        let filed = &head[HEADER..];
+        whole.iter().zip(filed).all(|(word, filed)| u32::from_le_bytes(*word) == *filed)
+            && (rest.is_empty() || gram(rest) == filed[whole.len()])
     }
 
-    /// Whether the list at a place is filed so: a hash alone proves nothing.
-    fn is(&self, place: Place, branch: u32, kind: Kind, operand: &[u8]) -> bool {
-        let head = &self.blob[place as usize..];
-        head[2] == branch
-            && u64::from(head[3]) == (operand.len() as u64) << 8 | kind as u64
-            && packed(operand).zip(&head[HEADER..]).all(|(word, filed)| word == *filed)
+    pub fn steps(&self, node: usize) -> &[Step] {
+        let (first, behind) = self.nodes[node].steps;
+        &self.steps[first as usize..behind as usize]
     }
 
     /// Whether a node would look at more values than `most`.
     pub fn exceeds(&self, node: usize, event: &Fields<'_>, most: usize) -> bool {
         let values = event.all().len();
-        values > most.max(64)
-            && self.nodes[node].branches.iter().map(|branch| event.count(branch.field)).sum::<usize>() > most
-    }
-
-    /// The lengths of one of [`MEASURED`].
-    #[inline(always)]
-    fn lengths(&self, branch: &Branch, which: usize) -> &[u32] {
-        &self.lengths[branch.lengths[which] as usize..branch.lengths[which + 1] as usize]
-    }
-
-    /// Calls `found` with every list of `branch` that a value leads to.
-    ///
-    /// # Errors
-    /// The first of `found`.
-    #[inline]
-    pub fn ask<E>(
-        &self,
-        branch: &Branch,
-        value: &Value<'_>,
-        known: &Known,
-        mut found: impl FnMut(Place) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut look = |kind: Kind, operand: &[u8]| match self.find(branch.number, kind, operand) {
-            Some(place) => found(place),
-            None => Ok(()),
-        };
-        match *value {
-            Value::String(text) => self.ask_text(branch, text, known, &mut look),
-            Value::Number(text, value) => {
-                if branch.has(Kind::NumberText) {
-                    look(Kind::NumberText, text)?;
-                }
-                let Some(value) = value else { return Ok(()) };
-                if branch.has(Kind::Number) {
-                    look(Kind::Number, &value.to_bits().to_le_bytes())?;
-                }
-                branch.ranges.map_or(Ok(()), |ranges| self.ranges[ranges as usize].holding(value, found))
-            }
-            Value::Bool(value) if branch.has(Kind::Word) => look(Kind::Word, &[word(Some(value))]),
-            Value::Null if branch.has(Kind::Word) => look(Kind::Word, &[word(None)]),
-            Value::Bool(_) | Value::Null => Ok(()),
-        }
-    }
-
-    #[inline]
-    fn ask_text<E>(
-        &self,
-        branch: &Branch,
-        text: &[u8],
-        known: &Known,
-        look: &mut impl FnMut(Kind, &[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        if branch.has(Kind::Text) {
-            look(Kind::Text, text)?;
-        }
-        if branch.kinds & CUT == 0 {
-            return Ok(());
-        }
-        if branch.has(Kind::Prefix) {
-            for &len in self.lengths(branch, 0).iter().take_while(|&&len| len as usize <= text.len()) {
-                look(Kind::Prefix, &text[..len as usize])?;
-            }
-        }
-        if branch.has(Kind::Suffix) {
-            for &len in self.lengths(branch, 1).iter().take_while(|&&len| len as usize <= text.len()) {
-                look(Kind::Suffix, &text[text.len() - len as usize..])?;
-            }
-        }
-        if branch.by_gram() {
-            self.by_gram(branch, text, &known.runs, look)?;
-        }
-        if branch.has(Kind::CaseText) || branch.has(Kind::CasePrefix) || branch.has(Kind::CaseSuffix) {
-            self.without_case(branch, text, look)?;
-        }
-        known.address.map_or(Ok(()), |address| self.by_address(branch, address, look))
-    }
-
-    fn by_gram<E>(
-        &self,
-        branch: &Branch,
-        text: &[u8],
-        runs: &Runs,
-        look: &mut impl FnMut(Kind, &[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        for &len in self.lengths(branch, 4) {
-            match runs.at.get(..runs.count) {
-                Some(all) if len as usize == GRAM => {
-                    for &at in all {
-                        look(Kind::Gram, &text[usize::from(at)..usize::from(at) + GRAM])?;
-                    }
-                }
-                _ => text.windows(len as usize).try_for_each(|run| look(Kind::Gram, run))?,
-            }
-        }
-        Ok(())
-    }
-
-    fn without_case<E>(
-        &self,
-        branch: &Branch,
-        text: &[u8],
-        look: &mut impl FnMut(Kind, &[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut short = [0; PIECE];
-        let long;
-        let lower: &[u8] = match short.get_mut(..text.len()) {
-            Some(piece) => {
-                piece.copy_from_slice(text);
-                piece.make_ascii_lowercase();
-                piece
-            }
-            None => {
-                long = long_lower(text);
-                &long
-            }
-        };
-        if branch.has(Kind::CaseText) {
-            look(Kind::CaseText, lower)?;
-        }
-        for &len in self.lengths(branch, 2).iter().take_while(|&&len| len as usize <= lower.len()) {
-            look(Kind::CasePrefix, &lower[..len as usize])?;
-        }
-        for &len in self.lengths(branch, 3).iter().take_while(|&&len| len as usize <= lower.len()) {
-            look(Kind::CaseSuffix, &lower[lower.len() - len as usize..])?;
-        }
-        Ok(())
-    }
-
-    fn by_address<E>(
-        &self,
-        branch: &Branch,
-        address: Address,
-        look: &mut impl FnMut(Kind, &[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut operand = [0; 18];
-        if branch.has(Kind::Address) {
-            let len = address_key(address, None, &mut operand);
-            look(Kind::Address, &operand[..len])?;
-        }
-        let width = if matches!(address, Address::V4(_)) { 32 } else { 128 };
-        for &bits in self.lengths(branch, 5).iter().filter(|&&bits| bits <= width) {
-            let len = address_key(address, Some(bits as u8), &mut operand);
-            look(Kind::Cidr, &operand[..len])?;
-        }
-        Ok(())
+        values > most.max(64) && self.steps(node).iter().map(|step| event.count(step.field)).sum::<usize>() > most
     }
 }
-
-/// The kinds that look at more than the whole text as it stands.
-const CUT: u16 =
-    !(1 << Kind::Text as u16 | 1 << Kind::Number as u16 | 1 << Kind::NumberText as u16 | 1 << Kind::Word as u16);
 
 /// The bytes of an operand as words, zeros behind the last.
 pub(super) fn packed(operand: &[u8]) -> impl Iterator<Item = u32> {
-    operand.chunks(4).map(|chunk| chunk.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte)))
-}
-
-/// Longest text that is put into lower case on the stack.
-const PIECE: usize = 64;
-
-#[cold]
-fn long_lower(text: &[u8]) -> Vec<u8> {
-    text.to_ascii_lowercase()
+    operand.chunks(4).map(gram)
 }

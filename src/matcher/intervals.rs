@@ -1,38 +1,47 @@
 //! Ranges of numbers: which hold a value, in time that grows with the answer.
 //!
-//! A centred interval tree (Edelsbrunner 1980): each point keeps the ranges around its centre by both of their ends.
+//! Sorted by lower end, with the greatest upper end of every block of them (as an augmented interval tree has it, Cormen et
+//! al., section 14.3, flat): a block is passed over when no range in it reaches the value.
 
 use crate::pattern::Range;
 
-/// A bound as an integer that orders as the number does, and whether it lies just below, at or just above it.
-type Edge = (u64, i8);
-
-fn edge(value: f64, side: i8) -> Edge {
-    let bits = value.to_bits();
-    (if bits >> 63 == 0 { bits | 1 << 63 } else { !bits }, side)
+/// A number as an integer that orders as it does; zero has one sign.
+fn key(value: f64) -> u64 {
+    let bits = (value + 0.0).to_bits();
+    if bits >> 63 == 0 { bits | 1 << 63 } else { !bits }
 }
 
-fn edges(range: &Range) -> (Edge, Edge) {
-    let low = range.low.map_or((0, -1), |(value, included)| edge(value, i8::from(!included)));
-    let high = range.high.map_or((u64::MAX, 1), |(value, included)| edge(value, -i8::from(!included)));
+/// The least and the greatest key in a range. There is no double between neighbouring keys.
+fn ends(range: &Range) -> (u64, u64) {
+    let low = range.low.map_or(0, |(value, included)| key(value) + u64::from(!included));
+    let high = range.high.map_or(u64::MAX, |(value, included)| key(value) - u64::from(!included));
     (low, high)
 }
 
-struct Point {
-    centre: Edge,
-    /// By lower and by upper end, the outermost first.
-    lows: Box<[(Edge, u32)]>,
-    highs: Box<[(Edge, u32)]>,
-    below: Option<Box<Point>>,
-    above: Option<Box<Point>>,
-}
+/// Ranges a block, as a power of two.
+const SHIFT: usize = 4;
 
 /// Ranges with the places they lead to; immutable.
-pub(super) struct Intervals(Option<Box<Point>>);
+pub(super) struct Intervals {
+    lows: Box<[u64]>,
+    places: Box<[u32]>,
+    /// Upper ends, then the greatest of each block of those, and so on.
+    highs: Vec<Box<[u64]>>,
+}
 
 impl Intervals {
     pub fn new(ranges: &[(Range, u32)]) -> Self {
-        Self(point(ranges.iter().map(|(range, place)| (edges(range), *place)).collect()))
+        let mut all: Vec<_> = ranges.iter().map(|(range, place)| (ends(range), *place)).collect();
+        all.sort_unstable();
+        let mut highs: Vec<Box<[u64]>> = vec![all.iter().map(|((_, high), _)| *high).collect()];
+        while let Some(below) = highs.last().filter(|below| below.len() > 1 << SHIFT) {
+            highs.push(below.chunks(1 << SHIFT).map(|block| block.iter().copied().max().unwrap_or(0)).collect());
+        }
+        Self {
+            lows: all.iter().map(|((low, _), _)| *low).collect(),
+            places: all.iter().map(|(_, place)| *place).collect(),
+            highs,
+        }
     }
 
     /// Calls `found` with the place of every range that holds `value`.
@@ -40,40 +49,21 @@ impl Intervals {
     /// # Errors
     /// The first of `found`.
     pub fn holding<E>(&self, value: f64, mut found: impl FnMut(u32) -> Result<(), E>) -> Result<(), E> {
-        let value = edge(value, 0);
-        let mut at = self.0.as_deref();
-        while let Some(point) = at {
-            if value < point.centre {
-                point.lows.iter().take_while(|(low, _)| *low <= value).try_for_each(|&(_, place)| found(place))?;
-                at = point.below.as_deref();
-            } else {
-                point.highs.iter().take_while(|(high, _)| *high >= value).try_for_each(|&(_, place)| found(place))?;
-                at = point.above.as_deref();
+        let value = key(value);
+        let begun = self.lows.partition_point(|low| *low <= value);
+        let mut at = 0;
+        while at < begun {
+            // The largest block that begins here and does not reach the value.
+            let aligned = at.trailing_zeros() as usize / SHIFT;
+            let mut level = aligned.min(self.highs.len() - 1);
+            while level > 0 && self.highs[level][at >> (SHIFT * level)] >= value {
+                level -= 1;
             }
+            if level == 0 && self.highs[0][at] >= value {
+                found(self.places[at])?;
+            }
+            at += 1 << (SHIFT * level);
         }
         Ok(())
     }
-}
-
-/// Splits at the middle end, so that each side has at most half of the ends.
-fn point(ranges: Vec<((Edge, Edge), u32)>) -> Option<Box<Point>> {
-    if ranges.is_empty() {
-        return None;
-    }
-    let mut ends: Vec<Edge> = ranges.iter().flat_map(|((low, high), _)| [*low, *high]).collect();
-    let middle = ends.len() / 2;
-    let centre = *ends.select_nth_unstable(middle).1;
-    let (mut below, mut above, mut here) = (Vec::new(), Vec::new(), Vec::new());
-    for range in ranges {
-        match range.0 {
-            (_, high) if high < centre => below.push(range),
-            (low, _) if low > centre => above.push(range),
-            _ => here.push(range),
-        }
-    }
-    let mut lows: Vec<_> = here.iter().map(|((low, _), place)| (*low, *place)).collect();
-    let mut highs: Vec<_> = here.iter().map(|((_, high), place)| (*high, *place)).collect();
-    lows.sort_unstable();
-    highs.sort_unstable_by(|a, b| b.cmp(a));
-    Some(Box::new(Point { centre, lows: lows.into(), highs: highs.into(), below: point(below), above: point(above) }))
 }

@@ -32,6 +32,8 @@ pub(super) enum Kind {
     Cidr,
     /// A few bytes anywhere in the text.
     Gram,
+    /// A range of numbers; no key.
+    Range,
 }
 
 /// Longest run of bytes by which a literal is found inside a value.

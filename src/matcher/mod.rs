@@ -10,25 +10,30 @@
 
 mod arrays;
 mod build;
+mod classes;
 mod condition;
 mod index;
 mod intervals;
 mod keys;
+mod probe;
 mod table;
 mod tree;
 
 pub use build::Builder;
 
-use crate::event::address::Address;
-use crate::event::{self, Fault, FieldId, Fields, PathTree, Value};
+use crate::event::{self, Fault, Fields, PathTree, Value};
 use arrays::Budget;
+use classes::{Class, Classes};
 use condition::Condition;
-use index::{ANY, Branch, Entry, Index, Known, List, Place, ROOT, Runs};
+use index::{ANY, Entry, Index, List, Place, ROOT, Step};
+use keys::Kind;
+use probe::{Asked, Found, Probes};
 
 /// The compiled rules of one bus; immutable. Made by [`Builder`].
 pub struct Matcher {
     paths: PathTree,
     conditions: Vec<Condition>,
+    classes: Classes,
     alternatives: Alternatives,
     index: Index,
 }
@@ -77,6 +82,8 @@ pub struct Scratch {
     epoch: u32,
     /// Per condition: epoch and verdict of the test of this event.
     verdicts: Vec<u32>,
+    /// Per field: what its values are, where conditions are sets.
+    classes: Vec<Class>,
     /// Per list: the epoch that last went through it.
     seen: Vec<u32>,
     /// Per alternative: the epoch that last tried its choice of array elements.
@@ -86,9 +93,7 @@ pub struct Scratch {
     placed: u32,
     /// Counters of array elements.
     hits: Vec<usize>,
-    runs: Runs,
-    /// The text last read as an address, by where it lies.
-    address: Option<((usize, usize), Option<Address>)>,
+    probes: Probes,
     budget: Budget,
 }
 
@@ -102,10 +107,12 @@ impl Scratch {
         }
         self.epoch += 1;
         grow(&mut self.verdicts, matcher.conditions.len());
+        grow(&mut self.classes, matcher.paths.fields());
         grow(&mut self.seen, matcher.index.lists);
         grow(&mut self.tried, matcher.alternatives.ends.len());
         self.rules.clear();
-        (self.address, self.runs, self.placed) = (None, Runs::default(), 0);
+        self.probes.start();
+        self.placed = 0;
         if event.placed() {
             let placed = event.all().iter().filter(|field| field.place != event::Place::NONE);
             self.placed = placed.fold(0, |bits, field| bits | index::bit(field.id));
@@ -114,9 +121,9 @@ impl Scratch {
     }
 }
 
-fn grow(list: &mut Vec<u32>, len: usize) {
+fn grow<T: Clone + Default>(list: &mut Vec<T>, len: usize) {
     if list.len() < len {
-        list.resize(len, 0);
+        list.resize(len, T::default());
     }
 }
 
@@ -158,56 +165,43 @@ impl Search<'_, '_, '_, '_> {
                 self.list(place, false)?;
             }
         }
-        let event = self.event;
-        if node.branches.len() <= event.all().len() {
-            for branch in &node.branches {
-                event.values(branch.field).try_for_each(|field| self.ask(branch, &field.value))?;
+        let (index, event, mark) = (&self.matcher.index, self.event, self.scratch.probes.mark());
+        let steps = index.steps(number);
+        if steps.len() <= event.all().len() * 4 {
+            for step in steps {
+                let many = event.count(step.field) > 1;
+                event.numbered(step.field).try_for_each(|(at, field)| self.step(*step, at, &field.value, many))?;
             }
-            return Ok(());
-        }
-        for field in event.all() {
-            if let Ok(found) = node.branches.binary_search_by_key(&field.id, |branch| branch.field) {
-                self.ask(&node.branches[found], &field.value)?;
+        } else {
+            for (at, field) in (0..).zip(event.all()) {
+                let many = event.count(field.id) > 1;
+                let first = steps.partition_point(|step| step.field < field.id);
+                let own = steps[first..].iter().take_while(|step| step.field == field.id);
+                own.copied().try_for_each(|step| self.step(step, at, &field.value, many))?;
             }
         }
+        self.scratch.probes.look_up(mark, index);
+        for at in Probes::first(mark)..self.scratch.probes.len() {
+            if let Some(Found { place, again }) = self.scratch.probes.found(at, index, |value| event.text(value)) {
+                self.list(place, again)?;
+            }
+        }
+        self.scratch.probes.cut(mark);
         Ok(())
     }
 
-    #[inline]
-    fn ask(&mut self, branch: &Branch, value: &Value<'_>) -> Result<(), Fault> {
-        // One value leads to a list once, but for grams.
-        let again = branch.by_gram() || self.event.count(branch.field) > 1;
+    #[inline(always)]
+    fn step(&mut self, step: Step, at: u32, value: &Value<'_>, many: bool) -> Result<(), Fault> {
+        let index = &self.matcher.index;
         match *value {
-            Value::String(text) if branch.by_address() || branch.by_gram() => {
-                let known = self.known(branch, text);
-                self.matcher.index.ask(branch, value, &known, |place| self.list(place, again))
+            Value::Number(_, Some(value)) if step.kind == Kind::Range => {
+                index.ranges[step.len as usize].holding(value, |place| self.list(place, many))
             }
-            _ => self.matcher.index.ask(branch, value, &Known::default(), |place| self.list(place, again)),
+            _ => {
+                self.scratch.probes.add(index, Asked { step, value: at, many }, value);
+                Ok(())
+            }
         }
-    }
-
-    fn known(&mut self, branch: &Branch, text: &[u8]) -> Known {
-        Known {
-            address: if branch.by_address() { self.address(text) } else { None },
-            runs: if branch.by_gram() { self.runs(branch.field, text) } else { Runs::default() },
-        }
-    }
-
-    /// Where in a text of the event grams may stand that some rule has; looked for once, as the address is.
-    fn runs(&mut self, field: FieldId, text: &[u8]) -> Runs {
-        if self.scratch.runs.of != (text.as_ptr() as usize, text.len()) {
-            self.scratch.runs = Runs::of(text, &self.matcher.index.grams[field.0 as usize]);
-        }
-        self.scratch.runs
-    }
-
-    /// The address that a text of the event spells; read once where nodes ask for it one after the other.
-    fn address(&mut self, text: &[u8]) -> Option<Address> {
-        let at = (text.as_ptr() as usize, text.len());
-        let known = self.scratch.address.filter(|known| known.0 == at);
-        let known = known.unwrap_or_else(|| (at, Address::parse(text).ok()));
-        self.scratch.address = Some(known);
-        known.1
     }
 
     /// Goes through a list; once, where the event may lead there again.
@@ -254,9 +248,15 @@ impl Search<'_, '_, '_, '_> {
 
     /// Whether some value of the event satisfies the condition by itself, or its absence does.
     fn holds(&mut self, number: u32) -> bool {
+        let (condition, event) = (&self.matcher.conditions[number as usize], self.event);
+        if let Some(set) = condition.set {
+            let Scratch { epoch, classes, .. } = &mut *self.scratch;
+            if let Some(holds) = self.matcher.classes.accepts(condition.field, set, event, *epoch, classes) {
+                return holds;
+            }
+        }
         let verdict = &mut self.scratch.verdicts[number as usize];
         if *verdict >> 1 != self.scratch.epoch {
-            let (condition, event) = (&self.matcher.conditions[number as usize], self.event);
             // In arrays of objects, absence may also hold among the elements chosen: arrays.rs decides then.
             let holds = event.values(condition.field).any(|field| condition.accepts(&field.value))
                 || (condition.absence && (event.placed_at(condition.field) || !event.has(condition.field)));

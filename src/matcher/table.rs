@@ -70,13 +70,28 @@ impl Table {
         ((hash >> 40) as usize & (self.filter.len() - 1), 1 << (hash >> 34 & 63))
     }
 
-    /// The place of a key, where `confirm` says that it is the one.
+    /// Whether a key may be there; most that are not, are found not to be.
     #[inline(always)]
-    pub fn find(&self, hash: u64, confirm: impl Fn(u32) -> bool) -> Option<u32> {
+    pub fn may_hold(&self, hash: u64) -> bool {
         let (word, bit) = self.bit(hash);
-        if self.filter[word] & bit == 0 {
-            return None;
+        self.filter[word] & bit != 0
+    }
+
+    /// The first place that the key may be at, or [`NOTHING`].
+    #[inline(always)]
+    pub fn first(&self, hash: u64) -> u32 {
+        let mut slot = self.slot(hash);
+        loop {
+            let (tag, place) = self.slots[slot];
+            if tag == (hash >> 32) as u32 || place == NOTHING {
+                return place;
+            }
+            slot = (slot + 1) & (self.slots.len() - 1);
         }
+    }
+
+    /// The place of a key, where `confirm` says that it is the one.
+    pub fn find(&self, hash: u64, confirm: impl Fn(u32) -> bool) -> Option<u32> {
         let mut slot = self.slot(hash);
         loop {
             let (tag, place) = self.slots[slot];

@@ -1,9 +1,9 @@
 //! Grows the index: every alternative under its most selective condition, and so on below where a list is long.
 
 use super::condition::Condition;
-use super::index::{ANY, Branch, Grams, Index, MEASURED, Node, Place, bit, packed, salt};
+use super::index::{ANY, Grams, Index, Node, Place, Step, bit, gram, packed, salt};
 use super::intervals::Intervals;
-use super::keys::{Anchor, Anchors, GRAM, Key, Kind};
+use super::keys::{Anchor, Anchors, Key, Kind};
 use super::table::{NOTHING, Seed, Table, salted};
 use super::{Alternative, Alternatives};
 use crate::event::FieldId;
@@ -60,10 +60,10 @@ struct Grower<'c> {
     anchors: &'c [Option<Anchors>],
     seed: Seed,
     nodes: Vec<Node>,
-    branches: u32,
+    owners: u32,
     blob: Vec<u32>,
     lists: u32,
-    lengths: Vec<u32>,
+    steps: Vec<Step>,
     ranges: Vec<Intervals>,
     keys: Vec<(u64, Place)>,
     /// By alternative: rule, and the bits of its fields.
@@ -96,20 +96,21 @@ pub(super) fn grow(
         anchors,
         seed,
         nodes: Vec::new(),
-        branches: 0,
+        owners: 0,
         blob: Vec::new(),
         lists: 0,
-        lengths: Vec::new(),
+        steps: Vec::new(),
         ranges: Vec::new(),
         keys: Vec::new(),
         alternatives: alternatives.all().map(|it| (it.rule, bits(conditions, it.conditions))).collect(),
     };
     let groups = grower.groups(items, 1.0);
     grower.node(groups, 0);
-    let Grower { seed, nodes, mut blob, lists, keys, lengths, ranges, .. } = grower;
+    let Grower { seed, nodes, mut blob, lists, keys, mut steps, ranges, .. } = grower;
+    steps.shrink_to_fit();
     blob.shrink_to_fit();
     let grams = grams(conditions, anchors, fields);
-    Index { seed, table: Table::new(&keys), nodes, blob, lists: lists as usize, lengths, ranges, grams }
+    Index { seed, table: Table::new(&keys), nodes, blob, lists: lists as usize, steps, ranges, grams }
 }
 
 /// The bits of the fields of conditions; [`ANY`] where one may hold by absence, or two fields share a bit.
@@ -122,11 +123,11 @@ fn bits(conditions: &[Condition], of: &[u32]) -> u32 {
 
 /// By field, all grams that conditions may be filed under.
 fn grams(conditions: &[Condition], anchors: &[Option<Anchors>], fields: usize) -> Vec<Grams> {
-    let mut all: Vec<Vec<[u8; GRAM]>> = vec![Vec::new(); fields];
+    let mut all: Vec<Vec<u32>> = vec![Vec::new(); fields];
     for (condition, anchors) in conditions.iter().zip(anchors) {
         for anchor in anchors.iter().flat_map(|anchors| &anchors.all) {
             if let Anchor::Key(Key { kind: Kind::Gram, operand, .. }) = anchor {
-                all[condition.field.0 as usize].extend(<[u8; GRAM]>::try_from(operand.as_slice()));
+                all[condition.field.0 as usize].push(gram(operand));
             }
         }
     }
@@ -242,42 +243,43 @@ impl Grower<'_> {
         for ((field, _), (range, items)) in ranges {
             fields.entry(field).or_default().ranges.push((range, items));
         }
-        node.branches = fields.into_iter().map(|(field, filed)| self.branch(field, filed, depth)).collect();
+        let steps: Vec<Step> = fields.into_iter().flat_map(|(field, filed)| self.field(field, filed, depth)).collect();
+        node.steps.0 = self.steps.len() as u32;
+        self.steps.extend(steps);
+        node.steps.1 = self.steps.len() as u32;
         node.rest = (!rest.is_empty()).then(|| self.list(0, None, rest, DEEPEST));
         self.nodes[number] = node;
         number as u32
     }
 
-    fn branch(&mut self, field: FieldId, Filed { keys, ranges }: Filed, depth: usize) -> Branch {
-        self.branches += 1;
-        let number = self.branches;
-        let mut kinds = 0;
-        let mut lengths: [BTreeSet<u32>; MEASURED.len()] = Default::default();
+    /// Files what the values of a field lead to, and says how they are looked up.
+    fn field(&mut self, field: FieldId, Filed { keys, ranges }: Filed, depth: usize) -> BTreeSet<Step> {
+        self.owners += 1;
+        let owner = self.owners;
+        let mut steps = BTreeSet::new();
         for (key, items) in keys {
-            kinds |= 1 << key.kind as u16;
-            if let Some(which) = MEASURED.iter().position(|kind| *kind == key.kind) {
-                let mask = key.operand.first().filter(|_| key.kind == Kind::Cidr);
-                lengths[which].insert(mask.map_or(key.operand.len() as u32, |bits| u32::from(*bits)));
-            }
-            let place = self.list(number, Some(&key), items, depth);
-            self.keys.push((salted(self.seed.hash(&key.operand), salt(number, key.kind)), place));
-        }
-        let mut starts = [self.lengths.len() as u32; MEASURED.len() + 1];
-        for (which, lengths) in lengths.into_iter().enumerate() {
-            self.lengths.extend(lengths);
-            starts[which + 1] = self.lengths.len() as u32;
+            let len = match (key.kind, key.operand.first()) {
+                (Kind::Cidr, Some(&bits)) => bits.into(),
+                (Kind::Prefix | Kind::Suffix | Kind::CasePrefix | Kind::CaseSuffix | Kind::Gram, _) => {
+                    key.operand.len()
+                }
+                _ => 0,
+            };
+            steps.insert(Step { field, kind: key.kind, len: len as u32, owner });
+            let place = self.list(owner, Some(&key), items, depth);
+            self.keys.push((salted(self.seed.hash(&key.operand), salt(owner, key.kind)), place));
         }
         let ranges: Vec<(Range, Place)> =
-            ranges.into_iter().map(|(range, items)| (range, self.list(number, None, items, depth))).collect();
-        let ranges = (!ranges.is_empty()).then(|| {
+            ranges.into_iter().map(|(range, items)| (range, self.list(owner, None, items, depth))).collect();
+        if !ranges.is_empty() {
+            steps.insert(Step { field, kind: Kind::Range, len: self.ranges.len() as u32, owner });
             self.ranges.push(Intervals::new(&ranges));
-            self.ranges.len() as u32 - 1
-        });
-        Branch { field, number, lengths: starts, kinds, ranges }
+        }
+        steps
     }
 
     /// Writes a list, the node below it first.
-    fn list(&mut self, branch: u32, key: Option<&Key>, items: Vec<Item>, depth: usize) -> Place {
+    fn list(&mut self, owner: u32, key: Option<&Key>, items: Vec<Item>, depth: usize) -> Place {
         let mut below = NOTHING;
         if items.len() > SHORT && depth < DEEPEST {
             let groups = self.groups(items.clone(), TOO_COMMON);
@@ -290,7 +292,7 @@ impl Grower<'_> {
         let place = self.blob.len() as Place;
         let operand = key.map_or(&[][..], |key| &key.operand);
         let what = (operand.len() as u32) << 8 | key.map_or(0, |key| key.kind as u32);
-        self.blob.extend([self.lists, below, branch, what]);
+        self.blob.extend([self.lists, below, owner, what]);
         self.lists += 1;
         self.blob.extend(packed(operand));
         self.blob.push(items.len() as u32);

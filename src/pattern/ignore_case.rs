@@ -1,7 +1,7 @@
 //! `equals-ignore-case`: every character of the operand in its lower- or upper-case mapping (section 5.2).
 //!
 //! Not Unicode case folding: only the operand's characters are mapped, each by itself, and a mapping may be longer
-//! than one character.
+//! than one character. The mappings of an ASCII letter are ASCII.
 
 use crate::event::text::chars;
 
@@ -35,16 +35,26 @@ impl IgnoreCase {
 
     /// Whether the whole of `text` is accepted.
     pub fn equals(&self, text: &[u8]) -> bool {
+        if self.operand.is_ascii() {
+            return text.eq_ignore_ascii_case(&self.operand);
+        }
         self.ends(text, false).any(|rest| rest.is_empty())
     }
 
     /// Whether `text` starts with the operand.
     pub fn starts(&self, text: &[u8]) -> bool {
+        if self.operand.is_ascii() {
+            return text.get(..self.operand.len()).is_some_and(|start| start.eq_ignore_ascii_case(&self.operand));
+        }
         self.ends(text, false).next().is_some()
     }
 
     /// Whether `text` ends with the operand.
     pub fn finishes(&self, text: &[u8]) -> bool {
+        if self.operand.is_ascii() {
+            let end = text.len().checked_sub(self.operand.len()).map(|at| &text[at..]);
+            return end.is_some_and(|end| end.eq_ignore_ascii_case(&self.operand));
+        }
         self.ends(text, true).next().is_some()
     }
 
