@@ -42,6 +42,9 @@ pub(super) struct Node {
     pub rest: Option<Place>,
     /// Conditions that are tested as they stand, and what follows where they hold.
     pub tested: Vec<(u32, Place)>,
+    /// The steps of the field asked first, if there is one: where each value of the event leads to a list, nothing else
+    /// of the node is looked at.
+    pub common: (u32, u32),
     /// First and behind the last of [`Index::steps`], by field.
     pub steps: (u32, u32),
 }
@@ -174,15 +177,16 @@ impl Index {
             && (rest.is_empty() || gram(rest) == filed[whole.len()])
     }
 
-    pub fn steps(&self, node: usize) -> &[Step] {
-        let (first, behind) = self.nodes[node].steps;
+    #[inline(always)]
+    pub fn steps(&self, (first, behind): (u32, u32)) -> &[Step] {
         &self.steps[first as usize..behind as usize]
     }
 
     /// Whether a node would look at more values than `most`.
     pub fn exceeds(&self, node: usize, event: &Fields<'_>, most: usize) -> bool {
         let values = event.all().len();
-        values > most.max(64) && self.steps(node).iter().map(|step| event.count(step.field)).sum::<usize>() > most
+        let looks = || self.steps(self.nodes[node].steps).iter().map(|step| event.count(step.field)).sum::<usize>();
+        values > most.max(64) && looks() > most
     }
 }
 

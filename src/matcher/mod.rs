@@ -156,7 +156,14 @@ struct Search<'m, 'e, 'b, 's> {
 impl Search<'_, '_, '_, '_> {
     /// Goes through what a node files; as deep as the tree, which is bounded.
     fn node(&mut self, number: usize) -> Result<(), Fault> {
-        let node = &self.matcher.index.nodes[number];
+        let index = &self.matcher.index;
+        let node = &index.nodes[number];
+        if let [step, ..] = index.steps(node.common) {
+            let values = self.event.count(step.field);
+            if self.ask(index.steps(node.common))? == values && values > 0 {
+                return Ok(());
+            }
+        }
         if let Some(place) = node.rest {
             self.list(place, false)?;
         }
@@ -165,8 +172,12 @@ impl Search<'_, '_, '_, '_> {
                 self.list(place, false)?;
             }
         }
+        self.ask(index.steps(node.steps)).map(|_| ())
+    }
+
+    /// Goes through the lists that values lead to; how many look-ups found one.
+    fn ask(&mut self, steps: &[Step]) -> Result<usize, Fault> {
         let (index, event, mark) = (&self.matcher.index, self.event, self.scratch.probes.mark());
-        let steps = index.steps(number);
         if steps.len() <= event.all().len() * 4 {
             for step in steps {
                 let many = event.count(step.field) > 1;
@@ -181,13 +192,15 @@ impl Search<'_, '_, '_, '_> {
             }
         }
         self.scratch.probes.look_up(mark, index);
+        let mut lists = 0;
         for at in Probes::first(mark)..self.scratch.probes.len() {
             if let Some(Found { place, again }) = self.scratch.probes.found(at, index, |value| event.text(value)) {
+                lists += 1;
                 self.list(place, again)?;
             }
         }
         self.scratch.probes.cut(mark);
-        Ok(())
+        Ok(lists)
     }
 
     #[inline(always)]

@@ -23,6 +23,9 @@ const CROWD: usize = 32;
 const VARIED: usize = 4;
 /// Most copies of an alternative that such fields make.
 const COPIES: usize = 16;
+/// How many times larger a node may become so that what does not name its common field stands in the lists of those that
+/// do, and is looked up with them.
+const GROWTH: usize = 2;
 /// Fewest alternatives that share a condition without a key for it to be tested before they are looked at.
 const SHARED: usize = 4;
 
@@ -41,6 +44,8 @@ struct Item {
 /// What items are filed under in one node.
 #[derive(Default)]
 struct Groups {
+    /// What is asked first; where every value of the field leads to a list, the rest is in those lists too.
+    common: BTreeMap<(FieldId, Key), Vec<Item>>,
     keys: BTreeMap<(FieldId, Key), Vec<Item>>,
     /// By the bounds' bits.
     ranges: BTreeMap<(FieldId, [u64; 4]), (Range, Vec<Item>)>,
@@ -143,16 +148,27 @@ impl Grower<'_> {
     /// not name it, by the condition of each that fewest events meet.
     fn groups(&self, items: Vec<Item>, most: f64) -> Groups {
         let mut groups = Groups::default();
-        let common = self.common(&items);
-        for mut item in items {
-            let names = |it: &&u32| common == Some(self.conditions[**it as usize].field) && self.divides(&item, **it);
-            if let Some((condition, anchors)) =
-                item.left.iter().find(names).and_then(|it| Some((*it, self.anchors[*it as usize].as_ref()?)))
-            {
-                item.copies *= anchors.all.len();
-                self.file(&mut groups, item, anchors, condition);
-                continue;
+        let (total, mut others) = (items.len(), items);
+        if let Some(field) = self.common(&others) {
+            let mut left = Vec::new();
+            for mut item in others {
+                match self.division(&item, field) {
+                    Some((condition, anchors)) => {
+                        item.copies *= anchors.all.len();
+                        self.file(&mut groups, item, anchors, condition);
+                    }
+                    None => left.push(item),
+                }
             }
+            others = left;
+            let lists = groups.keys.len();
+            if others.len() * lists <= total * GROWTH && others.iter().all(|item| item.copies * lists <= COPIES) {
+                let copies = others.iter().map(|item| Item { copies: item.copies * lists, ..item.clone() });
+                groups.keys.values_mut().for_each(|list| list.extend(copies.clone()));
+                groups.common = std::mem::take(&mut groups.keys);
+            }
+        }
+        for item in others {
             let open = item.left.iter().copied().filter(|it| !item.used.contains(it));
             let anchored = open.filter_map(|it| Some((self.anchors[it as usize].as_ref()?, it)));
             let best = anchored.min_by(|(a, at_a), (b, at_b)| a.share.total_cmp(&b.share).then(at_a.cmp(at_b)));
@@ -162,6 +178,13 @@ impl Grower<'_> {
             }
         }
         groups
+    }
+
+    /// The condition of an item that divides it by a field.
+    fn division(&self, item: &Item, field: FieldId) -> Option<(u32, &Anchors)> {
+        let of = |it: &&u32| self.conditions[**it as usize].field == field && self.divides(item, **it);
+        let condition = *item.left.iter().find(of)?;
+        Some((condition, self.anchors[condition as usize].as_ref()?))
     }
 
     /// The field that most items give an exact value, if they give it different ones.
@@ -227,7 +250,8 @@ impl Grower<'_> {
         let number = self.nodes.len();
         self.nodes.push(Node::default());
         let mut node = Node::default();
-        let Groups { keys, ranges, tested, mut rest } = groups;
+        let Groups { common, keys, ranges, tested, mut rest } = groups;
+        node.common = self.steps(common, BTreeMap::new(), depth);
         for (condition, mut items) in tested {
             if items.len() < SHARED {
                 rest.append(&mut items);
@@ -236,6 +260,19 @@ impl Grower<'_> {
             items.iter_mut().for_each(|item| item.left.retain(|left| *left != condition));
             node.tested.push((condition, self.list(0, None, items, depth)));
         }
+        node.steps = self.steps(keys, ranges, depth);
+        node.rest = (!rest.is_empty()).then(|| self.list(0, None, rest, DEEPEST));
+        self.nodes[number] = node;
+        number as u32
+    }
+
+    /// Files what values lead to, by field.
+    fn steps(
+        &mut self,
+        keys: BTreeMap<(FieldId, Key), Vec<Item>>,
+        ranges: BTreeMap<(FieldId, [u64; 4]), (Range, Vec<Item>)>,
+        depth: usize,
+    ) -> (u32, u32) {
         let mut fields: BTreeMap<FieldId, Filed> = BTreeMap::new();
         for ((field, key), items) in keys {
             fields.entry(field).or_default().keys.push((key, items));
@@ -244,12 +281,9 @@ impl Grower<'_> {
             fields.entry(field).or_default().ranges.push((range, items));
         }
         let steps: Vec<Step> = fields.into_iter().flat_map(|(field, filed)| self.field(field, filed, depth)).collect();
-        node.steps.0 = self.steps.len() as u32;
+        let first = self.steps.len() as u32;
         self.steps.extend(steps);
-        node.steps.1 = self.steps.len() as u32;
-        node.rest = (!rest.is_empty()).then(|| self.list(0, None, rest, DEEPEST));
-        self.nodes[number] = node;
-        number as u32
+        (first, self.steps.len() as u32)
     }
 
     /// Files what the values of a field lead to, and says how they are looked up.
@@ -283,7 +317,7 @@ impl Grower<'_> {
         let mut below = NOTHING;
         if items.len() > SHORT && depth < DEEPEST {
             let groups = self.groups(items.clone(), TOO_COMMON);
-            let divided: usize = groups.keys.values().map(Vec::len).sum::<usize>()
+            let divided: usize = groups.common.values().chain(groups.keys.values()).map(Vec::len).sum::<usize>()
                 + groups.ranges.values().map(|(_, items)| items.len()).sum::<usize>();
             if divided * 2 > items.len() {
                 below = self.node(groups, depth + 1);
