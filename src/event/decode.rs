@@ -222,8 +222,14 @@ struct Reader<'b, 't> {
 }
 
 impl<'b> Reader<'b, '_> {
+    #[inline(always)]
     fn decoded(&self, raw: &'b [u8]) -> &'b [u8] {
-        if !self.escapes || memchr::memchr(b'\\', raw).is_none() {
+        if self.escapes { self.unescaped(raw) } else { raw }
+    }
+
+    #[cold]
+    fn unescaped(&self, raw: &'b [u8]) -> &'b [u8] {
+        if memchr::memchr(b'\\', raw).is_none() {
             return raw;
         }
         let mut out = BumpVec::with_capacity_in(raw.len(), self.bump);
@@ -241,7 +247,7 @@ impl<'b> Reader<'b, '_> {
         Some(here)
     }
 
-    #[inline]
+    #[inline(always)]
     fn keep(&mut self, id: FieldId, value: Scalar<'b>) {
         let value = match value {
             Scalar::String(raw) => Value::String(self.decoded(raw)),

@@ -37,7 +37,15 @@ struct Point {
     /// Its table in [`PathTree::children`], open-addressed; the size is a power of two.
     first: u32,
     mask: u32,
+    /// A bit for the first byte of each child, several share one: most keys lead nowhere.
+    begins: u64,
     field: Option<FieldId>,
+}
+
+/// The bit of a key's first byte.
+#[inline(always)]
+fn begin(head: u64) -> u64 {
+    1 << (head & 63)
 }
 
 /// Immutable tree of named paths. Built by [`PathTreeBuilder`].
@@ -122,10 +130,13 @@ impl PathTreeBuilder {
 impl PathTree {
     fn point(&mut self, children: &BTreeMap<Box<[u8]>, usize>) {
         let (first, size) = (self.children.len(), (children.len() * 2).next_power_of_two());
-        self.points.push(Point { first: first as u32, mask: size as u32 - 1, field: None });
+        self.points.push(Point { first: first as u32, mask: size as u32 - 1, begins: 0, field: None });
         self.children.resize(first + size, FREE);
         for (bytes, &to) in children {
             let head = head(bytes);
+            if let Some(point) = self.points.last_mut() {
+                point.begins |= begin(if bytes.is_empty() { u64::from(b'.') } else { head }) | begin(head);
+            }
             let mut slot = spread(head, bytes) as usize & (size - 1);
             while self.children[first + slot].to != Branch::NONE {
                 slot = (slot + 1) & (size - 1);
@@ -156,6 +167,10 @@ impl PathTree {
             Some(word) => u64::from_le_bytes(*word),
             None => head(bytes),
         };
+        // Whatever dots follow, the first segment begins as the key does.
+        if self.points[from.0 as usize].begins & begin(head) == 0 {
+            return Branch::NONE;
+        }
         match self.step(from, head, bytes) {
             // No segment of a path has a dot.
             Branch::NONE if has_dot(head) || (len > 8 && bytes[8..].contains(&b'.')) => self.descend(from, bytes),
