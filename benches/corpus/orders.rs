@@ -44,7 +44,8 @@ impl Dice {
     }
 }
 
-const SHOPS: u64 = 12;
+/// How many shops there are, each a source: rules and events of one seed must agree on it.
+pub const SHOPS: u64 = 12;
 const TYPES: [&str; 5] = ["Order Placed", "Order Paid", "Order Shipped", "Order Cancelled", "Order Returned"];
 const STATES: [&str; 8] = ["new", "open", "paid", "packed", "shipped", "held", "closed", "lost"];
 const PLACES: [&str; 12] = [
@@ -68,8 +69,8 @@ const METHODS: [&str; 5] = ["card", "invoice", "transfer", "wallet", "cash"];
 const CARRIERS: [&str; 6] = ["post", "northline", "swift-parcel", "kurier", "drone", "pickup"];
 const ENDS: [&str; 5] = ["pdf", "xml", "csv", "json", "txt"];
 
-/// An event by number, with `items` order lines; about 930 bytes with two.
-pub fn event(seed: u64, number: u64, items: u64) -> String {
+/// An event by number, of one of `shops` sources, with `items` order lines; about 930 bytes with two.
+pub fn event(seed: u64, number: u64, shops: u64, items: u64) -> String {
     let mut d = Dice::new(seed, 1, number);
     let mut line = String::with_capacity(960 + 60 * items as usize);
     let place = d.pick(&PLACES);
@@ -86,7 +87,7 @@ pub fn event(seed: u64, number: u64, items: u64) -> String {
         d.roll(65_536),
         d.next() >> 16,
         d.pick(&TYPES),
-        d.roll(SHOPS),
+        d.roll(shops.max(1)),
         d.roll(24),
         d.roll(60),
         d.roll(60),
@@ -122,7 +123,8 @@ pub fn event(seed: u64, number: u64, items: u64) -> String {
     let written = write!(
         line,
         "],\"payment\":{{\"method\":\"{}\",\"captured\":true,\"ip\":\"10.{}.{}.{}\"}},\
-         \"document\":\"archive/{:02}/batch-{:03}/invoice-{:04}.{}\",\"carrier\":\"{}\",\"channel\":\"web\"{}}}}}",
+         \"document\":\"archive/{:02}/batch-{:03}/invoice-{:04}.{}\",\"carrier\":\"{}\",\"channel\":\"web\"{},\"client\":{{\"agent\":\"storefront/3.{}\",\"session\":\"{:016x}\",\"locale\":\"de-CH\",\"campaign\":null,\
+         \"visits\":{}}}}}}}",
         d.pick(&METHODS),
         d.roll(64),
         d.roll(256),
@@ -133,15 +135,18 @@ pub fn event(seed: u64, number: u64, items: u64) -> String {
         d.pick(&ENDS),
         d.pick(&CARRIERS),
         if d.roll(4) == 0 { ",\"coupon\":\"WELCOME\"" } else { "" },
+        d.roll(30),
+        d.next(),
+        d.roll(200),
     );
     debug_assert!(written.is_ok(), "a String takes everything");
     line
 }
 
 /// A pattern by number. Most name a source and a detail type; one to three conditions on the detail follow.
-pub fn pattern(seed: u64, number: u64, mix: Mix) -> String {
+pub fn pattern(seed: u64, number: u64, shops: u64, mix: Mix) -> String {
     let mut d = Dice::new(seed, 2, number);
-    let mut top = vec![format!("\"source\":[\"shop.{}\"]", d.roll(SHOPS))];
+    let mut top = vec![format!("\"source\":[\"shop.{}\"]", d.roll(shops.max(1)))];
     if d.roll(10) < 8 {
         top.push(format!("\"detail-type\":[\"{}\"]", d.pick(&TYPES)));
     }

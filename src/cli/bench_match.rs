@@ -41,6 +41,9 @@ pub struct Match {
     /// Order lines of an event
     #[arg(long, default_value_t = 2, requires = "generate")]
     items: u64,
+    /// Sources that rules and events are spread over: as many more of them as rules keep the matches an event has
+    #[arg(long, default_value_t = orders::SHOPS, requires = "generate")]
+    sources: u64,
     /// Write what was made to rules.jsonl and events.jsonl in this folder, and measure nothing
     #[arg(long, requires = "generate", value_name = "FOLDER")]
     write: Option<PathBuf>,
@@ -104,10 +107,13 @@ impl Match {
             Failed::new(Exit::Usage, format!("with --generate, --events is a number, not `{}`", self.events))
         })?;
         let rule = |number| {
-            let text = format!("{{\"name\":\"r{number}\",\"pattern\":{}}}", orders::pattern(self.seed, number, mix));
+            let text = format!(
+                "{{\"name\":\"r{number}\",\"pattern\":{}}}",
+                orders::pattern(self.seed, number, self.sources, mix)
+            );
             Rule { line: number + 1, text: text.into_bytes() }
         };
-        let event = |number| orders::event(self.seed, number, self.items).into_bytes();
+        let event = |number| orders::event(self.seed, number, self.sources, self.items).into_bytes();
         Ok(((0..self.count).map(rule).collect(), (0..count).map(event).collect()))
     }
 
