@@ -67,8 +67,9 @@ struct Mark {
     first: u32,
     last: u32,
     count: u32,
-    /// Whether any of them lies in an array of objects.
+    /// Whether any of them lies in an array of objects, and whether any does not.
     placed: bool,
+    loose: bool,
 }
 
 /// Reused: a mark for every field of the largest tree seen, so that an event pays for the fields it has only.
@@ -151,6 +152,11 @@ impl<'b> Fields<'b> {
     /// Whether a value at the path lies in an array of objects.
     pub fn placed_at(&self, id: FieldId) -> bool {
         self.mark(id).is_some_and(|mark| mark.placed)
+    }
+
+    /// Whether a value at the path lies in no array of objects.
+    pub fn loose_at(&self, id: FieldId) -> bool {
+        self.mark(id).is_some_and(|mark| mark.loose)
     }
 
     /// The array elements around a value, innermost first, each with the place that it is.
@@ -263,8 +269,9 @@ impl<'b> Reader<'b, '_> {
             values[mark.last as usize].next = fresh;
             (mark.last, mark.count) = (fresh, mark.count + 1);
             mark.placed |= placed;
+            mark.loose |= !placed;
         } else {
-            *mark = Mark { epoch: *epoch, first: fresh, last: fresh, count: 1, placed };
+            *mark = Mark { epoch: *epoch, first: fresh, last: fresh, count: 1, placed, loose: !placed };
         }
     }
 }

@@ -1,84 +1,53 @@
 //! Consistency of values that lie in arrays of objects (pattern language, section 8).
 //!
-//! Arrays that lie in no other are decided by counting. For the rest: the normative procedure of section 3, with three
-//! additions. A choice that failed once is not tried again, where two
-//! choices are the same when they agree on every array that a later path has a value in. Values in elements that the
-//! choice excludes are passed over at once. And the steps are bounded: where an event gives each path at most one
-//! array inside each element, a value is met once for each level of arrays around it, which [`Budget`] always allows.
-//! Events that spell arrays of one path in several ways (equal keys, keys with dots) can make the choices multiply, up
-//! to the number of elements to the power of the number of such arrays; what that takes is bounded for the event.
+//! Arrays that lie in no other are left to `flat`. For the rest: the normative procedure of section 3, with three
+//! additions. A choice that failed once is not tried again, where two choices are the same when they agree on every array
+//! that a later path has a value in. Values in elements that the choice excludes are passed over at once. And the steps
+//! are bounded: where an event gives each path at most one array inside each element, a value is met once for each level of
+//! arrays around it, which [`Budget`] allows each alternative. Events that spell arrays of one path in several ways (equal
+//! keys, keys with dots) can make the choices multiply, up to the number of elements to the power of the number of such
+//! arrays; what that takes is bounded for the event, as is what all alternatives take together.
 
 use super::condition::Condition;
+use super::flat::{Flat, Given};
 use super::{Alternative, Matcher};
 use crate::event::{Fault, FaultKind, Fields, Place};
 use std::collections::{BTreeMap, HashSet};
 
 /// Steps that the choices of one event may take beyond what each alternative is allowed by itself.
 const SPARE: u64 = 1 << 20;
+/// Steps that one event may take in all: some tens of milliseconds.
+const ALL: u64 = 1 << 21;
 
 /// What is left of an event's steps.
 #[derive(Default)]
 pub(super) struct Budget {
+    all: u64,
     share: u64,
     spare: u64,
 }
 
 impl Budget {
     pub fn for_an_event() -> Self {
-        Self { share: 0, spare: SPARE }
+        Self { all: ALL, share: 0, spare: SPARE }
     }
 
-    fn step(&mut self) -> Result<(), Fault> {
-        let left = if self.share > 0 { &mut self.share } else { &mut self.spare };
-        *left = left.checked_sub(1).ok_or(Fault::new(FaultKind::TooManyChoices, 0))?;
+    /// Takes a step.
+    ///
+    /// # Errors
+    /// None is left.
+    #[inline]
+    pub fn step(&mut self) -> Result<(), Fault> {
+        self.all = self.all.checked_sub(1).ok_or(Fault::new(FaultKind::TooManyChoices, 0))?;
         Ok(())
     }
-}
 
-/// Most conditions that [`flat`] decides.
-const FEW: usize = 8;
-
-/// Decides where each condition is satisfied within one array of objects that lies in no other: conditions on the same
-/// array need a common element. `hits` is reused memory.
-fn flat<'m>(
-    event: &Fields<'_>,
-    tied: impl Iterator<Item = &'m Condition> + Clone,
-    hits: &mut Vec<usize>,
-) -> Option<bool> {
-    let accepted = |condition: &'m Condition| {
-        event.values(condition.field).filter(|field| condition.accepts(&field.value)).map(|field| field.place)
-    };
-    let mut arrays = [0; FEW];
-    for (n, condition) in tied.clone().enumerate() {
-        for place in accepted(condition) {
-            let mut around = event.places(place);
-            let ((_, element), None) = (around.next()?, around.next()) else { return None };
-            let array = arrays.get_mut(n)?;
-            if *array != 0 && *array != element.array {
-                return None;
-            }
-            *array = element.array;
-        }
+    /// Takes a step of the choice of an alternative.
+    fn choose(&mut self) -> Result<(), Fault> {
+        let left = if self.share > 0 { &mut self.share } else { &mut self.spare };
+        *left = left.checked_sub(1).ok_or(Fault::new(FaultKind::TooManyChoices, 0))?;
+        self.step()
     }
-    for (n, array) in arrays.iter().enumerate().take_while(|(_, array)| **array != 0) {
-        if arrays[..n].contains(array) {
-            continue;
-        }
-        hits.clear();
-        let mut together = 0;
-        for (condition, _) in tied.clone().zip(arrays).filter(|(_, of)| of == array) {
-            for place in accepted(condition) {
-                let place = place.number() as usize;
-                hits.resize(hits.len().max(place + 1), 0);
-                hits[place] = if hits[place] == together { together + 1 } else { hits[place] };
-            }
-            together += 1;
-        }
-        if !hits.contains(&together) {
-            return Some(false);
-        }
-    }
-    Some(true)
 }
 
 /// Whether values of one consistent choice satisfy all conditions. Each condition is known to hold by itself.
@@ -90,25 +59,32 @@ pub(super) fn consistent(
     alternative: &Alternative<'_>,
     event: &Fields<'_>,
     budget: &mut Budget,
-    hits: &mut Vec<usize>,
+    flat: &mut Flat,
 ) -> Result<bool, Fault> {
-    let conditions = || alternative.conditions.iter().map(|&number| &matcher.conditions[number as usize]);
+    let numbered = || alternative.conditions.iter().map(|&number| (number, &matcher.conditions[number as usize]));
+    let conditions = || numbered().map(|(_, condition)| condition);
     let placed = |field| event.placed_at(field);
     let absence = conditions().any(|condition| condition.absence && placed(condition.field));
     // What a value outside of arrays satisfies restricts no other, unless another is to be absent.
     let free = |condition: &Condition| {
         let mut values = event.values(condition.field);
-        !absence && values.any(|field| field.place == Place::NONE && condition.accepts(&field.value))
+        !absence
+            && event.loose_at(condition.field)
+            && values.any(|field| field.place == Place::NONE && condition.accepts(&field.value))
     };
-    let tied = || conditions().filter(|condition| placed(condition.field) && !free(condition));
-    if !absence && tied().nth(1).is_none() {
-        return Ok(true);
+    let tied = || numbered().filter(|(_, condition)| placed(condition.field) && !free(condition));
+    if !absence {
+        if tied().nth(1).is_none() {
+            return Ok(true);
+        }
+        let given = Given { matcher, event };
+        if let Some(decided) = flat.together(given, tied().map(|(number, _)| number), budget)? {
+            return Ok(decided);
+        }
     }
-    if !absence && let Some(decided) = flat(event, tied(), hits) {
-        return Ok(decided);
-    }
+    tied().flat_map(|(_, condition)| event.values(condition.field)).try_for_each(|_| budget.step())?;
     let tied: Vec<Tied> = tied()
-        .map(|condition| {
+        .map(|(_, condition)| {
             let values = event.values(condition.field).map(|field| (field.place, condition.accepts(&field.value)));
             Tied::new(event, values.filter(|&(_, accepted)| absence || accepted), condition.absence)
         })
@@ -185,7 +161,7 @@ impl Search<'_, '_, '_> {
     /// Whether the conditions from number `n` on can be satisfied beside the choice; at most 256 deep.
     fn from(&mut self, conditions: &[Tied], n: usize) -> Result<bool, Fault> {
         let Some(tied) = conditions.get(n) else { return Ok(true) };
-        self.budget.step()?;
+        self.budget.choose()?;
         let matters = self.choice.iter().filter(|(array, _)| self.last_use.get(array).is_some_and(|&last| last >= n));
         let mut state: Vec<u32> = matters.map(|(_, place)| place.number()).collect();
         state.sort_unstable();
@@ -195,7 +171,7 @@ impl Search<'_, '_, '_> {
         }
         let (mut at, mut present) = (0, false);
         while let Some(&(place, accepted)) = tied.values.get(at) {
-            self.budget.step()?;
+            self.budget.choose()?;
             if let Some(next) = self.beyond(tied, at, place) {
                 at = next;
                 continue;

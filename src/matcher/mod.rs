@@ -12,6 +12,7 @@ mod arrays;
 mod build;
 mod classes;
 mod condition;
+mod flat;
 mod index;
 mod intervals;
 mod keys;
@@ -25,6 +26,7 @@ use crate::event::{self, Fault, Fields, PathTree, Value};
 use arrays::Budget;
 use classes::{Class, Classes};
 use condition::Condition;
+use flat::Flat;
 use index::{ANY, Entry, Index, List, Place, ROOT, Step};
 use keys::Kind;
 use probe::{Asked, Found, Probes};
@@ -91,8 +93,7 @@ pub struct Scratch {
     rules: Vec<u32>,
     /// The bits of fields that lie in arrays of objects.
     placed: u32,
-    /// Counters of array elements.
-    hits: Vec<usize>,
+    flat: Flat,
     probes: Probes,
     budget: Budget,
 }
@@ -114,6 +115,7 @@ impl Scratch {
         self.probes.start();
         self.placed = 0;
         if event.placed() {
+            self.flat.start(self.epoch, matcher);
             let placed = event.all().iter().filter(|field| field.place != event::Place::NONE);
             self.placed = placed.fold(0, |bits, field| bits | index::bit(field.id));
         }
@@ -255,8 +257,8 @@ impl Search<'_, '_, '_, '_> {
             return Ok(false);
         }
         let alternative = self.matcher.alternatives.get(number);
-        let Scratch { budget, hits, .. } = &mut *self.scratch;
-        arrays::consistent(self.matcher, &alternative, self.event, budget, hits)
+        let Scratch { budget, flat, .. } = &mut *self.scratch;
+        arrays::consistent(self.matcher, &alternative, self.event, budget, flat)
     }
 
     /// Whether some value of the event satisfies the condition by itself, or its absence does.
