@@ -12,7 +12,7 @@ use super::condition::Condition;
 use super::flat::{Flat, Given};
 use super::{Alternative, Matcher};
 use crate::event::{Fault, FaultKind, Fields, Place};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Steps that the choices of one event may take beyond what each alternative is allowed by itself.
 const SPARE: u64 = 1 << 20;
@@ -28,10 +28,6 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub fn for_an_event() -> Self {
-        Self { all: ALL, share: 0, spare: SPARE }
-    }
-
     /// Takes a step.
     ///
     /// # Errors
@@ -50,6 +46,27 @@ impl Budget {
     }
 }
 
+/// What the event's values are to conditions, by condition and whether what it does not accept counts.
+#[derive(Default)]
+struct Known(HashMap<(u32, bool), Tied>);
+
+/// Reused memory of one worker, and what an event has left.
+#[derive(Default)]
+pub(super) struct Memory {
+    flat: Flat,
+    known: Known,
+    budget: Budget,
+}
+
+impl Memory {
+    /// Forgets the event before.
+    pub fn start(&mut self, epoch: u32, matcher: &Matcher) {
+        self.flat.start(epoch, matcher);
+        self.known.0.clear();
+        self.budget = Budget { all: ALL, share: 0, spare: SPARE };
+    }
+}
+
 /// Whether values of one consistent choice satisfy all conditions. Each condition is known to hold by itself.
 ///
 /// # Errors
@@ -58,8 +75,7 @@ pub(super) fn consistent(
     matcher: &Matcher,
     alternative: &Alternative<'_>,
     event: &Fields<'_>,
-    budget: &mut Budget,
-    flat: &mut Flat,
+    Memory { flat, known, budget }: &mut Memory,
 ) -> Result<bool, Fault> {
     let numbered = || alternative.conditions.iter().map(|&number| (number, &matcher.conditions[number as usize]));
     let conditions = || numbered().map(|(_, condition)| condition);
@@ -82,13 +98,16 @@ pub(super) fn consistent(
             return Ok(decided);
         }
     }
-    tied().flat_map(|(_, condition)| event.values(condition.field)).try_for_each(|_| budget.step())?;
-    let tied: Vec<Tied> = tied()
-        .map(|(_, condition)| {
-            let values = event.values(condition.field).map(|field| (field.place, condition.accepts(&field.value)));
-            Tied::new(event, values.filter(|&(_, accepted)| absence || accepted), condition.absence)
-        })
-        .collect();
+    for (number, condition) in tied() {
+        if known.0.contains_key(&(number, absence)) {
+            continue;
+        }
+        event.values(condition.field).try_for_each(|_| budget.step())?;
+        let values = event.values(condition.field).map(|field| (field.place, condition.accepts(&field.value)));
+        let values = values.filter(|&(_, accepted)| absence || accepted);
+        known.0.insert((number, absence), Tied::new(event, values, condition.absence));
+    }
+    let tied: Vec<&Tied> = tied().filter_map(|(number, _)| known.0.get(&(number, absence))).collect();
     let mut last_use = BTreeMap::new();
     for (n, tied) in tied.iter().enumerate() {
         last_use.extend(tied.arrays.iter().map(|&(array, ..)| (array, n)));
@@ -159,7 +178,7 @@ struct Search<'a, 'b, 'c> {
 
 impl Search<'_, '_, '_> {
     /// Whether the conditions from number `n` on can be satisfied beside the choice; at most 256 deep.
-    fn from(&mut self, conditions: &[Tied], n: usize) -> Result<bool, Fault> {
+    fn from(&mut self, conditions: &[&Tied], n: usize) -> Result<bool, Fault> {
         let Some(tied) = conditions.get(n) else { return Ok(true) };
         self.budget.choose()?;
         let matters = self.choice.iter().filter(|(array, _)| self.last_use.get(array).is_some_and(|&last| last >= n));

@@ -23,10 +23,9 @@ mod tree;
 pub use build::Builder;
 
 use crate::event::{self, Fault, Fields, PathTree, Value};
-use arrays::Budget;
+use arrays::Memory;
 use classes::{Class, Classes};
 use condition::Condition;
-use flat::Flat;
 use index::{ANY, Entry, Index, List, Place, ROOT, Step};
 use keys::Kind;
 use probe::{Asked, Found, Probes};
@@ -93,9 +92,8 @@ pub struct Scratch {
     rules: Vec<u32>,
     /// The bits of fields that lie in arrays of objects.
     placed: u32,
-    flat: Flat,
+    arrays: Memory,
     probes: Probes,
-    budget: Budget,
 }
 
 /// Epochs leave a bit for the verdict.
@@ -115,11 +113,10 @@ impl Scratch {
         self.probes.start();
         self.placed = 0;
         if event.placed() {
-            self.flat.start(self.epoch, matcher);
+            self.arrays.start(self.epoch, matcher);
             let placed = event.all().iter().filter(|field| field.place != event::Place::NONE);
             self.placed = placed.fold(0, |bits, field| bits | index::bit(field.id));
         }
-        self.budget = Budget::for_an_event();
     }
 }
 
@@ -257,8 +254,7 @@ impl Search<'_, '_, '_, '_> {
             return Ok(false);
         }
         let alternative = self.matcher.alternatives.get(number);
-        let Scratch { budget, flat, .. } = &mut *self.scratch;
-        arrays::consistent(self.matcher, &alternative, self.event, budget, flat)
+        arrays::consistent(self.matcher, &alternative, self.event, &mut self.scratch.arrays)
     }
 
     /// Whether some value of the event satisfies the condition by itself, or its absence does.
