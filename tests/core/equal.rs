@@ -10,7 +10,7 @@ use sluice::pattern::explain::explain;
 use sluice::pattern::{Limits, Numbers, Pattern, matches, parse};
 use std::cell::Cell;
 
-fn compiled<'p>(patterns: impl Iterator<Item = &'p Pattern>, numbers: Numbers) -> Matcher {
+pub fn compiled<'p>(patterns: impl Iterator<Item = &'p Pattern>, numbers: Numbers) -> Matcher {
     let mut builder = Builder::new(7, numbers);
     patterns.for_each(|pattern| {
         builder.add(pattern);
@@ -19,7 +19,7 @@ fn compiled<'p>(patterns: impl Iterator<Item = &'p Pattern>, numbers: Numbers) -
 }
 
 /// By the matcher, from the bytes of the event on.
-fn verdicts(matcher: &Matcher, event: &[u8], rules: usize) -> Vec<bool> {
+pub fn verdicts(matcher: &Matcher, event: &[u8], rules: usize) -> Vec<bool> {
     let bump = Bump::new();
     let mut scanner = Scanner::default();
     let fields = decode(event, matcher.paths(), &mut scanner, &bump).expect("a valid event");
@@ -30,7 +30,7 @@ fn verdicts(matcher: &Matcher, event: &[u8], rules: usize) -> Vec<bool> {
     verdicts
 }
 
-fn naive<'p>(patterns: impl IntoIterator<Item = &'p Pattern>, event: &[u8], numbers: Numbers) -> Vec<bool> {
+pub fn naive<'p>(patterns: impl IntoIterator<Item = &'p Pattern>, event: &[u8], numbers: Numbers) -> Vec<bool> {
     let tree = Tree::parse(event).expect("a valid event");
     patterns.into_iter().map(|pattern| matches(pattern, &tree, numbers)).collect()
 }
@@ -78,7 +78,7 @@ fn rand_seed() -> u64 {
     std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
 }
 
-fn valid(patterns: &[String]) -> Vec<Pattern> {
+pub fn valid(patterns: &[String]) -> Vec<Pattern> {
     patterns.iter().filter_map(|pattern| parse(pattern.as_bytes(), &Limits::default()).ok()).collect()
 }
 

@@ -6,6 +6,7 @@ mod cases;
 mod equal;
 mod generate;
 mod json;
+mod large;
 mod limits;
 mod relate;
 mod transform;
