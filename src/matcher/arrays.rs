@@ -3,10 +3,9 @@
 //! Arrays that lie in no other are left to `flat`. For the rest: the normative procedure of section 3, with three
 //! additions. A choice that failed once is not tried again, where two choices are the same when they agree on every array
 //! that a later path has a value in. Values in elements that the choice excludes are passed over at once. And the steps
-//! are bounded: where an event gives each path at most one array inside each element, a value is met once for each level of
-//! arrays around it, which [`Budget`] allows each alternative. Events that spell arrays of one path in several ways (equal
-//! keys, keys with dots) can make the choices multiply, up to the number of elements to the power of the number of such
-//! arrays; what that takes is bounded for the event, as is what all alternatives take together.
+//! of an event are bounded. Where it gives each path at most one array inside each element, an alternative meets a value
+//! once for each level of arrays around it; arrays of one path spelt in several ways (equal keys, keys with dots) can make
+//! the choices multiply, up to the number of elements to the power of the number of such arrays.
 
 use super::condition::Condition;
 use super::flat::{Flat, Given};
@@ -14,18 +13,12 @@ use super::{Alternative, Matcher};
 use crate::event::{Fault, FaultKind, Fields, Place};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Steps that the choices of one event may take beyond what each alternative is allowed by itself.
-const SPARE: u64 = 1 << 20;
-/// Steps that one event may take in all: some tens of milliseconds.
-const ALL: u64 = 1 << 21;
+/// Steps that one event may take, for all alternatives: some tens of milliseconds.
+const STEPS: u64 = 1 << 21;
 
-/// What is left of an event's steps.
+/// The steps that an event has left.
 #[derive(Default)]
-pub(super) struct Budget {
-    all: u64,
-    share: u64,
-    spare: u64,
-}
+pub(super) struct Budget(u64);
 
 impl Budget {
     /// Takes a step.
@@ -34,15 +27,8 @@ impl Budget {
     /// None is left.
     #[inline]
     pub fn step(&mut self) -> Result<(), Fault> {
-        self.all = self.all.checked_sub(1).ok_or(Fault::new(FaultKind::TooManyChoices, 0))?;
+        self.0 = self.0.checked_sub(1).ok_or(Fault::new(FaultKind::TooManyChoices, 0))?;
         Ok(())
-    }
-
-    /// Takes a step of the choice of an alternative.
-    fn choose(&mut self) -> Result<(), Fault> {
-        let left = if self.share > 0 { &mut self.share } else { &mut self.spare };
-        *left = left.checked_sub(1).ok_or(Fault::new(FaultKind::TooManyChoices, 0))?;
-        self.step()
     }
 }
 
@@ -63,7 +49,7 @@ impl Memory {
     pub fn start(&mut self, epoch: u32, matcher: &Matcher) {
         self.flat.start(epoch, matcher);
         self.known.0.clear();
-        self.budget = Budget { all: ALL, share: 0, spare: SPARE };
+        self.budget = Budget(STEPS);
     }
 }
 
@@ -111,12 +97,8 @@ pub(super) fn consistent(
     let mut last_use = BTreeMap::new();
     for (n, tied) in tied.iter().enumerate() {
         last_use.extend(tied.arrays.iter().map(|&(array, ..)| (array, n)));
-        budget.share += tied.allowed;
     }
-    let mut search = Search { event, last_use, choice: Vec::new(), failed: HashSet::new(), budget };
-    let found = search.from(&tied, 0);
-    budget.share = 0;
-    found
+    Search { event, last_use, choice: Vec::new(), failed: HashSet::new(), budget }.from(&tied, 0)
 }
 
 /// Ranges of values by the number of what they lie in, ascending.
@@ -130,19 +112,15 @@ struct Tied {
     /// By array and by element: which values lie in it. They follow each other.
     arrays: Ranges,
     elements: Ranges,
-    /// Steps that one array a path and element can take.
-    allowed: u64,
 }
 
 impl Tied {
     fn new(event: &Fields<'_>, values: impl Iterator<Item = (Place, bool)>, absence: bool) -> Self {
-        let mut tied =
-            Self { values: values.collect(), absence, arrays: Vec::new(), elements: Vec::new(), allowed: 64 };
+        let mut tied = Self { values: values.collect(), absence, arrays: Vec::new(), elements: Vec::new() };
         let mut chain = Vec::new();
         for (n, &(place, _)) in tied.values.iter().enumerate() {
             chain.clear();
             chain.extend(event.places(place));
-            tied.allowed += 4 + 4 * chain.len() as u64;
             for &(place, element) in chain.iter().rev() {
                 extend(&mut tied.elements, place.number(), n);
                 extend(&mut tied.arrays, element.array, n);
@@ -180,7 +158,7 @@ impl Search<'_, '_, '_> {
     /// Whether the conditions from number `n` on can be satisfied beside the choice; at most 256 deep.
     fn from(&mut self, conditions: &[&Tied], n: usize) -> Result<bool, Fault> {
         let Some(tied) = conditions.get(n) else { return Ok(true) };
-        self.budget.choose()?;
+        self.budget.step()?;
         let matters = self.choice.iter().filter(|(array, _)| self.last_use.get(array).is_some_and(|&last| last >= n));
         let mut state: Vec<u32> = matters.map(|(_, place)| place.number()).collect();
         state.sort_unstable();
@@ -190,7 +168,7 @@ impl Search<'_, '_, '_> {
         }
         let (mut at, mut present) = (0, false);
         while let Some(&(place, accepted)) = tied.values.get(at) {
-            self.budget.choose()?;
+            self.budget.step()?;
             if let Some(next) = self.beyond(tied, at, place) {
                 at = next;
                 continue;

@@ -42,8 +42,8 @@ pub(super) struct Node {
     pub rest: Option<Place>,
     /// Conditions that are tested as they stand, and what follows where they hold.
     pub tested: Vec<(u32, Place)>,
-    /// The steps of the field asked first, if there is one: where each value of the event leads to a list, nothing else
-    /// of the node is looked at.
+    /// The steps of the field asked first, if there is one: where a value of the event leads to a list, nothing else of
+    /// the node is looked at.
     pub common: (u32, u32),
     /// First and behind the last of [`Index::steps`], by field.
     pub steps: (u32, u32),

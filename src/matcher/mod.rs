@@ -157,11 +157,8 @@ impl Search<'_, '_, '_, '_> {
     fn node(&mut self, number: usize) -> Result<(), Fault> {
         let index = &self.matcher.index;
         let node = &index.nodes[number];
-        if let [step, ..] = index.steps(node.common) {
-            let values = self.event.count(step.field);
-            if self.ask(index.steps(node.common))? == values && values > 0 {
-                return Ok(());
-            }
+        if self.ask(index.steps(node.common))? {
+            return Ok(());
         }
         if let Some(place) = node.rest {
             self.list(place, false)?;
@@ -174,8 +171,8 @@ impl Search<'_, '_, '_, '_> {
         self.ask(index.steps(node.steps)).map(|_| ())
     }
 
-    /// Goes through the lists that values lead to; how many look-ups found one.
-    fn ask(&mut self, steps: &[Step]) -> Result<usize, Fault> {
+    /// Goes through the lists that values lead to; whether there was one.
+    fn ask(&mut self, steps: &[Step]) -> Result<bool, Fault> {
         let (index, event, mark) = (&self.matcher.index, self.event, self.scratch.probes.mark());
         if steps.len() <= event.all().len() * 4 {
             for step in steps {
@@ -191,15 +188,15 @@ impl Search<'_, '_, '_, '_> {
             }
         }
         self.scratch.probes.look_up(mark, index);
-        let mut lists = 0;
+        let mut found = false;
         for at in Probes::first(mark)..self.scratch.probes.len() {
             if let Some(Found { place, again }) = self.scratch.probes.found(at, index, |value| event.text(value)) {
-                lists += 1;
+                found = true;
                 self.list(place, again)?;
             }
         }
         self.scratch.probes.cut(mark);
-        Ok(lists)
+        Ok(found)
     }
 
     #[inline(always)]

@@ -44,7 +44,7 @@ struct Item {
 /// What items are filed under in one node.
 #[derive(Default)]
 struct Groups {
-    /// What is asked first; where every value of the field leads to a list, the rest is in those lists too.
+    /// What is asked first; all else is in each of its lists too, so that one found is enough.
     common: BTreeMap<(FieldId, Key), Vec<Item>>,
     keys: BTreeMap<(FieldId, Key), Vec<Item>>,
     /// By the bounds' bits.

@@ -121,6 +121,9 @@ fn numbers() {
     check("ranges", RULES, range, &events(30, at));
     let holding = |n| format!(r#"{{"f":[{{"numeric":[">=",{n},"<=",{}]}}]}}"#, 2 * RULES - n);
     check("ranges in ranges", RULES, holding, &events(8, |n| format!(r#"{{"f":{}}}"#, n * RULES / 4)));
+    // The ends of blocks of them: each reaches exactly the last value.
+    let point = |n| format!(r#"{{"f":[{{"numeric":[">",{n},"<=",{}]}}]}}"#, n + 1);
+    check("ranges side by side", RULES, point, &events(16, |n| format!(r#"{{"f":{}}}"#, 16 * n * n + 16)));
     let one = |n| format!(r#"{{"f":[{{"numeric":["=",{}]}}],"g":[{{"numeric":["<=",{}]}}]}}"#, n % 1000, n);
     check("equal numbers", RULES, one, &events(8, |n| format!(r#"{{"f":[{n},1e2],"g":{}}}"#, n * 1000)));
 }
@@ -134,11 +137,11 @@ fn fields() {
     let long = |n: u64| format!(r#"{{"resource_{:05}":["v"]}}"#, n * 2);
     check("keys alike", RULES, long, &events(40, |n| format!(r#"{{"resource_{n:05}":"v"}}"#)));
     // Most rules name the source, some of them several, and what does not name it stands beside.
-    let sources = |n: u64| match n % 10 {
+    let sources = |n: u64| match n % 60 {
         0 => format!(r#"{{"d":{{"id":["{}"]}}}}"#, n % 50),
         1 => format!(r#"{{"source":[{{"prefix":"s{}"}}],"d":{{"id":["{}"]}}}}"#, n % 7, n % 50),
         2 => format!(r#"{{"source":[{{"exists":false}}],"d":{{"id":["{}"]}}}}"#, n % 50),
-        _ => format!(r#"{{"source":["s{}","s{}"],"d":{{"id":["{}"]}}}}"#, n % 7, n % 60, n % 50),
+        _ => format!(r#"{{"source":["s{}","s{}"],"d":{{"id":["{}"]}}}}"#, n % 7, n % 11, n % 50),
     };
     let from = |n: u64| {
         let source = match n % 6 {
