@@ -19,12 +19,17 @@ use std::sync::Arc;
 /// The bus that exists without being declared.
 pub const DEFAULT_BUS: &str = "default";
 
+/// Most alternatives of a bus's rules together, `$or` multiplied out; each takes some hundred bytes when compiled.
+pub const MAX_ALTERNATIVES: usize = 1_000_000;
+
 /// All desired state.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     buses: BTreeMap<String, Bus>,
     targets: BTreeMap<String, Target>,
     rules: BTreeMap<(String, String), Rule>,
+    /// How many the rules of each bus have.
+    alternatives: BTreeMap<String, usize>,
 }
 
 /// An event bus.
@@ -128,6 +133,8 @@ pub enum CatalogError {
     Loop(Vec<String>),
     /// A bus cannot take dead letters.
     DeadLetterIsBus(String),
+    /// A rule has too many alternatives beside the others of its bus: how many, how many they have, and the bus.
+    TooManyAlternatives(usize, usize, String),
 }
 
 impl fmt::Display for CatalogError {
@@ -137,6 +144,11 @@ impl fmt::Display for CatalogError {
             Self::UnknownTarget(name) => write!(f, "target `{name}` does not exist"),
             Self::Loop(buses) => write!(f, "events would go in circles: {}", buses.join(" -> ")),
             Self::DeadLetterIsBus(name) => write!(f, "target `{name}` is a bus and cannot take dead letters"),
+            Self::TooManyAlternatives(own, others, bus) => write!(
+                f,
+                "the pattern has {own} alternatives, `$or` multiplied out, and the other rules of bus `{bus}` have {others}: \
+                 more than {MAX_ALTERNATIVES} together"
+            ),
         }
     }
 }
@@ -190,7 +202,7 @@ impl Catalog {
             }
             Command::PutRule(rule) => {
                 self.check_rule(&rule)?;
-                self.rules.insert((rule.bus.clone(), rule.name.clone()), rule).is_some()
+                self.put_rule(rule)?
             }
         };
         Ok(if replaced { Change::Replaced } else { Change::Created })
@@ -228,6 +240,18 @@ impl Catalog {
             }
         }
         Ok(())
+    }
+
+    fn put_rule(&mut self, rule: Rule) -> Result<bool, CatalogError> {
+        let key = (rule.bus.clone(), rule.name.clone());
+        let own = |rule: &Rule| rule.pattern.alternatives.len();
+        let all = self.alternatives.entry(rule.bus.clone()).or_default();
+        let others = *all - self.rules.get(&key).map_or(0, own);
+        if others + own(&rule) > MAX_ALTERNATIVES {
+            return Err(CatalogError::TooManyAlternatives(own(&rule), others, rule.bus));
+        }
+        *all = others + own(&rule);
+        Ok(self.rules.insert(key, rule).is_some())
     }
 
     /// The buses that lead from one bus to another, both included.

@@ -26,6 +26,9 @@ const COPIES: usize = 16;
 /// How many times larger a node may become so that what does not name its common field stands in the lists of those that
 /// do, and is looked up with them.
 const GROWTH: usize = 2;
+/// Most places that one condition takes in a node, its values times what shares it. Beyond that it is tested once an event,
+/// and what shares it stands in one list.
+const SPREAD: usize = 1 << 14;
 /// Fewest alternatives that share a condition without a key for it to be tested before they are looked at.
 const SHARED: usize = 4;
 
@@ -168,16 +171,27 @@ impl Grower<'_> {
                 groups.common = std::mem::take(&mut groups.keys);
             }
         }
-        for item in others {
-            let open = item.left.iter().copied().filter(|it| !item.used.contains(it));
-            let anchored = open.filter_map(|it| Some((self.anchors[it as usize].as_ref()?, it)));
-            let best = anchored.min_by(|(a, at_a), (b, at_b)| a.share.total_cmp(&b.share).then(at_a.cmp(at_b)));
-            match best.filter(|(anchors, _)| anchors.share <= most) {
-                Some((anchors, condition)) => self.file(&mut groups, item, anchors, condition),
+        let best: Vec<Option<u32>> = others.iter().map(|item| self.best(item, most)).collect();
+        let mut uses: BTreeMap<u32, usize> = BTreeMap::new();
+        best.iter().flatten().for_each(|&condition| *uses.entry(condition).or_default() += 1);
+        for (item, best) in others.into_iter().zip(best) {
+            match best.and_then(|condition| Some((condition, self.anchors[condition as usize].as_ref()?))) {
+                Some((condition, anchors)) if anchors.all.len().saturating_mul(uses[&condition]) <= SPREAD => {
+                    self.file(&mut groups, item, anchors, condition);
+                }
+                Some((condition, _)) => groups.tested.entry(condition).or_default().push(item),
                 None => self.leave(&mut groups, item),
             }
         }
         groups
+    }
+
+    /// The condition of an item that fewest events meet, of those that a value leads to.
+    fn best(&self, item: &Item, most: f64) -> Option<u32> {
+        let open = item.left.iter().copied().filter(|it| !item.used.contains(it));
+        let anchored = open.filter_map(|it| Some((self.anchors[it as usize].as_ref()?.share, it)));
+        let best = anchored.min_by(|(a, at_a), (b, at_b)| a.total_cmp(b).then(at_a.cmp(at_b)));
+        best.filter(|(share, _)| *share <= most).map(|(_, condition)| condition)
     }
 
     /// The condition of an item that divides it by a field.

@@ -156,6 +156,23 @@ fn fields() {
     };
     check("a field that most name", RULES, sources, &events(36, from));
     let or = |n: u64| format!(r#"{{"$or":[{{"a":["{}"]}},{{"b":["{}"]}}],"c":["{}"]}}"#, n % 90, n % 80, n % 70);
+    let products = |n: u64| {
+        let ten = |field| (0..10).map(move |at| format!(r#"{{"{field}{at}":["{}"]}}"#, word(n * 10 + at, 5)));
+        let or = |field| format!(r#"{{"$or":[{}]}}"#, ten(field).collect::<Vec<_>>().join(","));
+        format!(r#"{{"x":{},"y":{},"z":{}}}"#, or("a"), or("b"), or("c"))
+    };
+    let product = |n: u64| {
+        let [x, y, z] = [1, 2, 3 + n % 2].map(|at| word(n * 10 + at, 5));
+        format!(r#"{{"x":{{"a1":"{x}"}},"y":{{"b2":"{y}"}},"z":{{"c3":"{z}"}}}}"#)
+    };
+    check("$or multiplied out", 100, products, &events(4, product));
+    // Each of a thousand alternatives asks for one of three thousand values.
+    let list = (0..3000).map(|n| format!(r#""v{n}""#)).collect::<Vec<_>>().join(",");
+    let branches = (0..1000).map(|n| format!(r#"{{"b":[{{"anything-but":{n}}}]}}"#)).collect::<Vec<_>>().join(",");
+    let shared = |n: u64| format!(r#"{{"a":[{list}],"c":[{n}],"$or":[{branches}]}}"#);
+    check("a long list of many", 10, shared, &events(4, |n| format!(r#"{{"a":"v{n}","b":{n},"c":{}}}"#, n * 3)));
+    let alone = |n: u64| format!(r#"{{"a":[{list}],"d":[{{"anything-but":{n}}}],"$or":[{branches}]}}"#);
+    check("a long list alone", 10, alone, &events(4, |n| format!(r#"{{"a":"v{n}","b":{n},"d":{n}}}"#)));
     check("$or", RULES, or, &events(8, |n| format!(r#"{{"a":"{n}","b":"{}","c":["{n}","{}"]}}"#, n + 1, n + 2)));
 }
 

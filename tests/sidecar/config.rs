@@ -102,6 +102,20 @@ fn every_fault_has_a_place_and_a_remedy() {
         "rules.r.targets.0.target",
         &["only one of"],
     );
+    // Rules of a thousand alternatives each, one more than a bus may have; what is on another bus does not count.
+    let ten = |field| (0..10).map(move |n| format!("{{ {field}{n}: [1] }}")).collect::<Vec<_>>().join(", ");
+    let or = |field| format!("{field}: {{ $or: [{}] }}", ten(field));
+    let pattern = ["x", "y", "z"].map(or).join(", ");
+    let rule =
+        |n| format!("  r{n:04}: {{ bus: {}, pattern: {{ {pattern} }} }}\n", if n == 7 { "b" } else { "default" });
+    let rules: String = (0..1002).map(rule).collect();
+    check(
+        &format!("buses: {{ b: {{}} }}\nrules:\n{rules}"),
+        "E0215",
+        (1005, 35),
+        "rules.r1001.pattern",
+        &["has 1000 alternatives", "bus `default` have 1000000: more than 1000000", "in a list instead of `$or`"],
+    );
 }
 
 #[test]

@@ -283,6 +283,11 @@ impl Check<'_> {
             Err(error @ CatalogError::Loop(_)) => {
                 Problem::plain("E0208", error.to_string()).help("remove one of the rules in the circle")
             }
+            Err(error @ CatalogError::TooManyAlternatives(..)) => {
+                let problem = Problem::plain("E0215", error.to_string())
+                    .help("name the values of one field in a list instead of `$or`, or divide the rules among buses");
+                return self.report(document, &[&path[..path.len() - 1], &["pattern"]].concat(), problem);
+            }
             Err(error) => Problem::plain("E0207", error.to_string()).help("declare what it names"),
         };
         self.report(document, path, problem);
