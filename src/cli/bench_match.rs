@@ -4,7 +4,8 @@ use super::corpus::orders::{self, Mix};
 use super::output;
 use super::patterns::Comparing;
 use crate::app::{Exit, Failed};
-use crate::event::{Scanner, decode};
+use crate::catalog::MAX_ALTERNATIVES;
+use crate::event::{FaultKind, Scanner, Tree, decode};
 use crate::matcher::{Builder, Matcher, Scratch};
 use crate::metrics::Usage;
 use crate::pattern::{self, Limits, Pattern};
@@ -76,6 +77,8 @@ struct Measured {
     build: Duration,
     retained: u64,
     matches: u64,
+    /// Events whose arrays would take more steps than an event has.
+    refused: u64,
     /// Nanoseconds an event of each repetition.
     ours: Vec<f64>,
     tape: Vec<f64>,
@@ -87,17 +90,22 @@ impl Match {
         if let Some(folder) = &self.write {
             return write(folder, &rules, &events);
         }
-        let patterns = rules.iter().map(|rule| rule.pattern(self.rules.as_deref())).collect::<Result<Vec<_>, _>>()?;
+        let patterns = rules.iter().map(|rule| self.pattern(rule)).collect::<Result<Vec<_>, _>>()?;
+        let alternatives: usize = patterns.iter().map(|pattern| pattern.alternatives.len()).sum();
+        if alternatives > MAX_ALTERNATIVES {
+            let message = format!(
+                "the rules have {alternatives} alternatives, `$or` multiplied out: more than {MAX_ALTERNATIVES} together"
+            );
+            return Err(Failed::new(Exit::Config, message));
+        }
         let measured = self.measure(&patterns, &events)?;
         self.report(&measured, rules.len(), &events)
     }
 
-    fn input(&self) -> Result<(Vec<Rule>, Vec<Vec<u8>>), Failed> {
+    fn input(&self) -> Result<(Vec<Line>, Vec<Line>), Failed> {
         if self.generate.is_none() {
             let rules = self.rules.as_deref().map(lines).transpose()?.unwrap_or_default();
-            let rules = rules.into_iter().map(|(line, text)| Rule { line, text }).collect();
-            let events = lines(Path::new(&self.events))?.into_iter().map(|(_, text)| text).collect();
-            return Ok((rules, events));
+            return Ok((rules, lines(Path::new(&self.events))?));
         }
         let mix = match self.mix {
             Operators::Common => Mix::Common,
@@ -107,17 +115,32 @@ impl Match {
             Failed::new(Exit::Usage, format!("with --generate, --events is a number, not `{}`", self.events))
         })?;
         let rule = |number| {
-            let text = format!(
-                "{{\"name\":\"r{number}\",\"pattern\":{}}}",
-                orders::pattern(self.seed, number, self.sources, mix)
-            );
-            Rule { line: number + 1, text: text.into_bytes() }
+            let pattern = orders::pattern(self.seed, number, self.sources, mix);
+            Line { number: number + 1, text: format!("{{\"name\":\"r{number}\",\"pattern\":{pattern}}}").into_bytes() }
         };
-        let event = |number| orders::event(self.seed, number, self.sources, self.items).into_bytes();
+        let event = |number| Line {
+            number: number + 1,
+            text: orders::event(self.seed, number, self.sources, self.items).into_bytes(),
+        };
         Ok(((0..self.count).map(rule).collect(), (0..count).map(event).collect()))
     }
 
-    fn measure(&self, patterns: &[Pattern], events: &[Vec<u8>]) -> Result<Measured, Failed> {
+    /// Where a line stands.
+    fn place(&self, file: Option<&Path>, line: &Line) -> String {
+        let file = file.filter(|_| self.generate.is_none()).map_or("made".into(), |file| file.display().to_string());
+        format!("{file}:{}", line.number)
+    }
+
+    fn pattern(&self, rule: &Line) -> Result<Pattern, Failed> {
+        let place = self.place(self.rules.as_deref(), rule);
+        let refuse = |why: String| Failed::new(Exit::Config, format!("{place}: {why}"));
+        let tree = Tree::parse(&rule.text).map_err(|fault| refuse(format!("the rule is not valid: {fault}")))?;
+        let node = tree.root().get(b"pattern").ok_or_else(|| refuse("the rule lacks `pattern`".to_owned()))?;
+        pattern::parse(&node.text(), &Limits::default())
+            .map_err(|error| refuse(format!("the event pattern is not valid: {}", error.message)))
+    }
+
+    fn measure(&self, patterns: &[Pattern], events: &[Line]) -> Result<Measured, Failed> {
         let before = Usage::read().resident_bytes;
         let begin = time::now();
         let mut builder = Builder::new(u64::from(std::process::id()), self.comparing.numbers());
@@ -127,24 +150,28 @@ impl Match {
         let matcher = builder.build();
         let build = begin.elapsed();
         let retained = (Usage::read().resident_bytes - before).max(0.0) as u64;
-        let mut measured = Measured { build, retained, matches: 0, ours: Vec::new(), tape: Vec::new() };
+        let mut measured = Measured { build, retained, matches: 0, refused: 0, ours: Vec::new(), tape: Vec::new() };
         let mut own = Own::new(&matcher);
         // Once for memory to grow to its size, and for what is no event to be found.
-        for (number, event) in (1u64..).zip(events) {
-            measured.matches += own.matches(event).map_err(|fault| {
-                let file = if self.generate.is_some() { "made" } else { &self.events };
-                Failed::new(Exit::Config, format!("{file}:{number}: the event is not valid: {fault}"))
-            })? as u64;
+        for event in events {
+            match own.matches(&event.text) {
+                Ok(matches) => measured.matches += matches as u64,
+                Err(fault) if fault.kind == FaultKind::TooManyChoices => measured.refused += 1,
+                Err(fault) => {
+                    let place = self.place(Some(Path::new(&self.events)), event);
+                    return Err(Failed::new(Exit::Config, format!("{place}: the event is not valid: {fault}")));
+                }
+            }
         }
         let mut tape = Yardstick::default();
         let count = events.len() as f64;
         for _ in 0..self.repeat {
             let begin = time::now();
-            events.iter().for_each(|event| tape.parse(event));
+            events.iter().for_each(|event| tape.parse(&event.text));
             measured.tape.push(begin.elapsed().as_nanos() as f64 / count);
             let begin = time::now();
             match self.threads {
-                1 => events.iter().for_each(|event| own.judge(event)),
+                1 => events.iter().for_each(|event| own.judge(&event.text)),
                 _ => self.together(&matcher, events),
             }
             measured.ours.push(begin.elapsed().as_nanos() as f64 / (count * f64::from(self.threads)));
@@ -152,19 +179,19 @@ impl Match {
         Ok(measured)
     }
 
-    fn together(&self, matcher: &Matcher, events: &[Vec<u8>]) {
+    fn together(&self, matcher: &Matcher, events: &[Line]) {
         std::thread::scope(|scope| {
             for _ in 0..self.threads {
                 scope.spawn(|| {
                     let mut own = Own::new(matcher);
-                    events.iter().for_each(|event| own.judge(event));
+                    events.iter().for_each(|event| own.judge(&event.text));
                 });
             }
         });
     }
 
-    fn report(&self, measured: &Measured, rules: usize, events: &[Vec<u8>]) -> Result<(), Failed> {
-        let bytes = events.iter().map(Vec::len).sum::<usize>() as f64 / events.len().max(1) as f64;
+    fn report(&self, measured: &Measured, rules: usize, events: &[Line]) -> Result<(), Failed> {
+        let bytes = events.iter().map(|event| event.text.len()).sum::<usize>() as f64 / events.len().max(1) as f64;
         let (ours, tape) = (spread(&measured.ours), spread(&measured.tape));
         let ratios: Vec<f64> = measured.ours.iter().zip(&measured.tape).map(|(ours, tape)| ours / tape).collect();
         let ratio = spread(&ratios);
@@ -175,7 +202,7 @@ impl Match {
             let told = json!({
                 "rules": rules, "events": events.len(), "threads": self.threads, "bytes_per_event": bytes,
                 "build_seconds": measured.build.as_secs_f64(), "retained_bytes": measured.retained, "peak_rss_bytes": peak,
-                "matches": measured.matches, "ns_per_event": ours, "tape_ns_per_event": tape, "times_tape": ratio,
+                "matches": measured.matches, "refused": measured.refused, "ns_per_event": ours, "tape_ns_per_event": tape, "times_tape": ratio,
                 "events_per_second": ours.map(rate), "mb_per_second": ours.map(|ns| bytes * 1e3 / ns),
             });
             return writeln!(out, "{told}").map_err(output);
@@ -183,7 +210,7 @@ impl Match {
         let [low, middle, high] = ours;
         let text = format!(
             "{rules} rules built in {:.1} ms, {:.1} MiB retained ({:.0} bytes a rule), {:.0} MiB peak\n\
-             {} events of {bytes:.0} bytes, {} matches\n\
+             {} events of {bytes:.0} bytes, {} matches{}\n\
              decode and match  {low:>8.0} / {middle:.0} / {high:.0} ns an event (min / median / max of {})\n\
              tape of simd-json {:>8.0} / {:.0} / {:.0} ns an event\n\
              times tape        {:>8.2} / {:.2} / {:.2}\n\
@@ -194,6 +221,10 @@ impl Match {
             peak as f64 / 1_048_576.0,
             events.len(),
             measured.matches,
+            match measured.refused {
+                0 => String::new(),
+                refused => format!(", {refused} refused for what their arrays would take"),
+            },
             measured.ours.len(),
             tape[0],
             tape[1],
@@ -218,34 +249,21 @@ fn spread(values: &[f64]) -> [f64; 3] {
     [at(0), at(values.len() / 2), at(values.len().saturating_sub(1))]
 }
 
-/// A line of a rules file.
-struct Rule {
-    line: u64,
+/// A line of a file, from 1.
+struct Line {
+    number: u64,
     text: Vec<u8>,
 }
 
-impl Rule {
-    fn pattern(&self, file: Option<&Path>) -> Result<Pattern, Failed> {
-        let place = || format!("{}:{}", file.map_or("made".into(), |file| file.display().to_string()), self.line);
-        let refuse = |why: String| Failed::new(Exit::Config, format!("{}: {why}", place()));
-        let tree =
-            crate::event::Tree::parse(&self.text).map_err(|fault| refuse(format!("the rule is not valid: {fault}")))?;
-        let node = tree.root().get(b"pattern").ok_or_else(|| refuse("the rule lacks `pattern`".to_owned()))?;
-        let text = node.text();
-        pattern::parse(&text, &Limits::default())
-            .map_err(|error| refuse(format!("the event pattern is not valid: {}", error.message)))
-    }
-}
-
-/// The lines of a file that are not empty, each with its number.
-fn lines(path: &Path) -> Result<Vec<(u64, Vec<u8>)>, Failed> {
+/// The lines of a file that are not empty.
+fn lines(path: &Path) -> Result<Vec<Line>, Failed> {
     let failed = |error: std::io::Error| Failed::new(Exit::Io, format!("cannot read {}: {error}", path.display()));
     let file = BufReader::new(std::fs::File::open(path).map_err(failed)?);
     let mut all = Vec::new();
     for (number, line) in (1..).zip(file.split(b'\n')) {
-        let line = line.map_err(failed)?;
-        if !line.trim_ascii().is_empty() {
-            all.push((number, line));
+        let text = line.map_err(failed)?;
+        if !text.trim_ascii().is_empty() {
+            all.push(Line { number, text });
         }
     }
     match all.is_empty() {
@@ -254,7 +272,7 @@ fn lines(path: &Path) -> Result<Vec<(u64, Vec<u8>)>, Failed> {
     }
 }
 
-fn write(folder: &Path, rules: &[Rule], events: &[Vec<u8>]) -> Result<(), Failed> {
+fn write(folder: &Path, rules: &[Line], events: &[Line]) -> Result<(), Failed> {
     let failed =
         |error: std::io::Error| Failed::new(Exit::Io, format!("cannot write to {}: {error}", folder.display()));
     let write = |name: &str, lines: &mut dyn Iterator<Item = &[u8]>| {
@@ -267,7 +285,7 @@ fn write(folder: &Path, rules: &[Rule], events: &[Vec<u8>]) -> Result<(), Failed
     };
     std::fs::create_dir_all(folder).map_err(failed)?;
     write("rules.jsonl", &mut rules.iter().map(|rule| rule.text.as_slice())).map_err(failed)?;
-    write("events.jsonl", &mut events.iter().map(Vec::as_slice)).map_err(failed)
+    write("events.jsonl", &mut events.iter().map(|event| event.text.as_slice())).map_err(failed)
 }
 
 /// What a worker has of its own.

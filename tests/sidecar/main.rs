@@ -4,6 +4,7 @@
 
 mod ack;
 mod admin;
+mod bench;
 #[allow(dead_code)]
 mod certificates;
 mod command;
