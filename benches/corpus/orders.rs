@@ -159,8 +159,19 @@ pub fn pattern(seed: u64, number: u64, shops: u64, mix: Mix) -> String {
         let kind = broad.swap_remove(d.roll(broad.len() as u64) as usize);
         detail.push(self::broad(&mut d, kind));
     }
-    top.push(format!("\"detail\":{{{}}}", detail.join(",")));
+    top.push(format!("\"detail\":{{{}}}", members(&detail)));
     format!("{{{}}}", top.join(","))
+}
+
+/// The conditions as members of one object. What begins with `items.` goes into one of its own: its conditions want one
+/// order line that meets them all.
+fn members(conditions: &[String]) -> String {
+    let (lines, mut members): (Vec<_>, Vec<_>) = conditions.iter().cloned().partition(|it| it.starts_with("items."));
+    if !lines.is_empty() {
+        let lines: Vec<_> = lines.iter().map(|it| it.trim_start_matches("items.")).collect();
+        members.push(format!("\"items\":{{{}}}", lines.join(",")));
+    }
+    members.join(",")
 }
 
 /// A condition that about one event in a hundred meets, or fewer.
@@ -171,7 +182,7 @@ fn narrow(d: &mut Dice, kind: u64) -> String {
         2 => format!("\"orderId\":[{{\"prefix\":\"o-{:02}\"}}]", d.roll(100)),
         3 => format!("\"customer\":{{\"email\":[{{\"suffix\":\"@mail-{:02}.example\"}}]}}", d.roll(50)),
         4 => format!("\"document\":[{{\"wildcard\":\"*/batch-{:03}/*.{}\"}}]", d.roll(400), d.pick(&ENDS)),
-        5 => format!("\"items\":{{\"sku\":[{{\"prefix\":\"sku-{:02}-{}\"}}]}}", d.roll(40), d.roll(5)),
+        5 => format!("items.\"sku\":[{{\"prefix\":\"sku-{:02}-{}\"}}]", d.roll(40), d.roll(5)),
         6 => format!("\"payment\":{{\"ip\":[{{\"cidr\":\"10.{}.{}.0/20\"}}]}}", d.roll(64), d.roll(256)),
         7 => {
             let low = d.roll(4950);
@@ -194,7 +205,7 @@ fn broad(d: &mut Dice, kind: u64) -> String {
         1 => format!("\"coupon\":[{{\"exists\":{}}}]", d.roll(4) == 0),
         2 => format!("\"carrier\":[\"{}\",\"{}\"]", d.pick(&CARRIERS), d.pick(&CARRIERS)),
         3 => format!("\"express\":[{}]", d.roll(2) == 0),
-        4 => format!("\"items\":{{\"quantity\":[{{\"numeric\":[\">\",{}]}}]}}", d.roll(6)),
+        4 => format!("items.\"quantity\":[{{\"numeric\":[\">\",{}]}}]", d.roll(6)),
         _ => format!("\"channel\":[{{\"equals-ignore-case\":\"{}\"}}]", ["WEB", "Web", "App"][d.roll(3) as usize]),
     }
 }
