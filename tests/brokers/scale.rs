@@ -31,7 +31,7 @@ fn hard() -> String {
             "  r{n}: {{ pattern: {{ detail: {{ ip: [{{ anything-but: {{ wildcard: [\"zz{n}*\", \"*\"] }} }}] }} }}, targets: [all] }}\n"
         )
     };
-    (0..4000).map(rule).collect()
+    (0..1000).map(rule).collect()
 }
 
 /// Runs three instances at once, kills one in mid-stream, adds another, and returns when `done` says so; then every event
