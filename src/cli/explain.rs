@@ -77,11 +77,13 @@ impl Explain {
             (!told.explanation.matched, nearest.map_or(0, |branch| branch.failed))
         });
         let known = paths(&event);
-        if self.output == super::rules::Form::Json {
-            let all: Vec<Value> = told.iter().map(|told| as_json(told, &known)).collect();
-            return writeln!(std::io::stdout(), "{:#}", Value::from(all)).map_err(output);
-        }
         let whole = if self.all || told.len() == 1 { usize::MAX } else { self.near };
+        if self.output == super::rules::Form::Json {
+            let matched = told.iter().filter(|told| told.explanation.matched).count();
+            let shown = told.iter().take(matched.saturating_add(whole));
+            let shown: Vec<Value> = shown.map(|told| as_json(told, &known)).collect();
+            return writeln!(std::io::stdout(), "{:#}", Value::from(shown)).map_err(output);
+        }
         print(&told, whole, &known)
     }
 

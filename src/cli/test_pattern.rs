@@ -65,9 +65,10 @@ fn lines(file: &PathBuf, numbers: Numbers) -> Result<(), Failed> {
         number += 1;
         let text = line.trim_ascii();
         if !text.is_empty() {
-            let (name, verdict) = pair(text, numbers);
-            bad += u64::from(name.is_none());
-            let name = name.unwrap_or_else(|| "null".to_owned());
+            let (name, verdict) = pair(text, numbers).unwrap_or_else(|(name, why)| {
+                bad += 1;
+                (name, Err(why))
+            });
             match verdict {
                 Ok(matched) => writeln!(out, "{{\"name\":{name},\"result\":{matched}}}"),
                 Err(error) => writeln!(out, "{{\"name\":{name},\"error\":{}}}", serde_json::Value::from(error)),
@@ -83,18 +84,16 @@ fn lines(file: &PathBuf, numbers: Numbers) -> Result<(), Failed> {
     }
 }
 
-/// A line's name, and its verdict; no name where the line is no pair.
-fn pair(line: &[u8], numbers: Numbers) -> (Option<String>, Result<bool, String>) {
-    let tree = match Tree::parse(line) {
-        Ok(tree) => tree,
-        Err(fault) => return (None, Err(format!("the line is not a JSON object: {fault}"))),
-    };
+/// A line's name as JSON, and its verdict; or its name and why it is no pair.
+fn pair(line: &[u8], numbers: Numbers) -> Result<(String, Result<bool, String>), (String, String)> {
+    let tree =
+        Tree::parse(line).map_err(|fault| ("null".to_owned(), format!("the line is not a JSON object: {fault}")))?;
     let member = |name: &str| tree.root().get(name.as_bytes());
-    let (Some(pattern), Some(event)) = (member("pattern"), member("event")) else {
-        return (None, Err("the line lacks `pattern` or `event`".to_owned()));
-    };
     let name = member("name").map_or("null".into(), |name| String::from_utf8_lossy(name.raw()).into_owned());
-    (Some(name), decide(&text(pattern), &text(event), numbers))
+    match (member("pattern"), member("event")) {
+        (Some(pattern), Some(event)) => Ok((name, decide(&text(pattern), &text(event), numbers))),
+        _ => Err((name, "the line lacks `pattern` or `event`".to_owned())),
+    }
 }
 
 /// A member's JSON text: that of the value, or, of a string, what it holds.

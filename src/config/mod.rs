@@ -136,8 +136,8 @@ fn read(
     Some((document, model))
 }
 
-/// Adds a file, or the YAML and JSON files of a folder and its sub-folders, in order of their names. Rule tests and
-/// hidden files (as those that ConfigMaps are made of) are left out.
+/// Adds a file, or the YAML and JSON files of a folder and its sub-folders, in order of their names. Rule tests, the events
+/// in folders named `fixtures`, and hidden files (as those that ConfigMaps are made of) are left out.
 fn gather(path: &Path, found: &mut Vec<PathBuf>, problems: &mut Vec<Problem>) {
     if !path.is_dir() {
         found.push(path.to_owned());
@@ -156,7 +156,7 @@ fn gather(path: &Path, found: &mut Vec<PathBuf>, problems: &mut Vec<Problem>) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let yaml = [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
         let other = name.starts_with('.') || rule_tests::is_named_so(&path) || name.ends_with(".schema.json");
-        if path.is_dir() && !name.starts_with('.') {
+        if path.is_dir() && !name.starts_with('.') && name != "fixtures" {
             gather(&path, found, problems);
         } else if yaml && !other {
             found.push(path);

@@ -1,5 +1,7 @@
 //! IP addresses as the pattern language reads them (section 5.7): stricter and looser than the RFCs in places.
 
+use std::net::Ipv6Addr;
+
 /// An address by value; an IPv4-mapped IPv6 address is its IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {
@@ -31,12 +33,14 @@ impl Address {
         }
     }
 
-    /// Nothing for what is not four numbers with dots between.
+    /// Nothing for what is not four numbers with dots between; at most 15 characters are in range.
     fn v4(text: &[u8]) -> Option<Result<Self, NotAddress>> {
-        let (mut address, mut part, mut digits, mut dots, mut fits) = (0u32, 0u64, 0, 0, true);
-        for &byte in text.get(..15.min(text.len()))? {
+        let (mut address, mut part, mut digits, mut dots, mut fits) = (0u32, 0u64, 0u64, 0u64, text.len() <= 15);
+        for &byte in text {
             match byte {
-                b'0'..=b'9' => (part, digits) = (part * 10 + u64::from(byte - b'0'), digits + 1),
+                b'0'..=b'9' => {
+                    (part, digits) = (part.saturating_mul(10).saturating_add(u64::from(byte - b'0')), digits + 1)
+                }
                 b'.' if digits > 0 => {
                     fits &= part <= 255;
                     address = address << 8 | (part & 255) as u32;
@@ -45,7 +49,7 @@ impl Address {
                 _ => return None,
             }
         }
-        if dots != 3 || digits == 0 || text.len() > 15 {
+        if dots != 3 || digits == 0 {
             return None;
         }
         fits &= part <= 255;
@@ -57,12 +61,21 @@ impl Address {
             return Err(NotAddress::Shape);
         }
         let text = std::str::from_utf8(text).map_err(|_| NotAddress::Shape)?;
-        let address: std::net::Ipv6Addr = text.parse().map_err(|_| NotAddress::Range)?;
+        let address = text.parse().or_else(|_| short(text).parse::<Ipv6Addr>()).map_err(|_| NotAddress::Range)?;
         Ok(match address.to_ipv4_mapped() {
             Some(v4) => Address::V4(v4.to_bits()),
             None => Address::V6(address.to_bits()),
         })
     }
+}
+
+/// The groups without leading zeros, of which there may be any number.
+fn short(text: &str) -> String {
+    let group = |group: &str| match group.trim_start_matches('0') {
+        "" if !group.is_empty() => "0".to_owned(),
+        digits => digits.to_owned(),
+    };
+    text.split(':').map(group).collect::<Vec<_>>().join(":")
 }
 
 /// A CIDR block of one family.

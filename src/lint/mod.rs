@@ -19,7 +19,7 @@ pub const CODES: [(&str, &str); 12] = [
     ("L0304", "two rules have the same pattern"),
     ("L0305", "two rules have patterns that match the same events"),
     ("L0306", "another rule sends everything that this one does"),
-    ("L0307", "the rule matches every event of its bus"),
+    ("L0307", "the rule matches every event that has the members of an EventBridge event"),
     ("L0308", "no sampled event has the field"),
     ("L0309", "no target receives what the rule matches"),
     ("L0311", "the pattern is longer than the service takes"),
@@ -119,7 +119,7 @@ fn alone(rule: &Rule, options: &Options, findings: &mut Vec<Finding>) {
     }
     if let Some(broad) = alternatives.iter().find(|alternative| always(alternative)) {
         let at = broad.conditions.first().map_or(0, |condition| condition.at);
-        let message = "the rule matches every event of its bus".to_owned();
+        let message = "the rule matches every event of its bus that has the members of an EventBridge event".to_owned();
         findings.push(finding("L0307", rule, Spot::Pattern(at), message, "name values that only some events have"));
     }
     if rule.targets.is_empty() && rule.state == RuleState::Enabled {

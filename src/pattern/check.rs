@@ -8,7 +8,8 @@ use std::sync::Arc;
 pub const TOO_COMPLEX: &str = "Rule is too complex - try using fewer wildcard characters or fewer repeating \
                                character sequences after a wildcard character";
 
-/// More sets of positions than any score of at most ten was seen to need; beyond, a pattern counts as too complex.
+/// Sets of positions that are looked at, beside four for each position, which one operand needs at most two of; what needs
+/// more counts as too complex.
 const MOST_SETS: usize = 50_000;
 
 /// The largest score of any path, or something above `limit` as soon as that is certain.
@@ -23,9 +24,11 @@ pub fn complexity(pattern: &Pattern, limit: usize) -> usize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Token {
     Byte(u8),
-    Quote,
     Star,
 }
+
+/// What a text begins and ends with; one inside of it is the same byte.
+const QUOTE: Token = Token::Byte(b'"');
 
 /// Positions of all matchers of a path, merged where the score counts them as one.
 #[derive(Default)]
@@ -101,14 +104,14 @@ impl Machine {
 }
 
 fn tokens(operand: &Wildcard) -> Vec<Token> {
-    let mut tokens = vec![Token::Quote];
+    let mut tokens = vec![QUOTE];
     for (n, literal) in operand.literals().iter().enumerate() {
         if n > 0 {
             tokens.push(Token::Star);
         }
         tokens.extend(literal.iter().map(|&b| Token::Byte(b)));
     }
-    tokens.push(Token::Quote);
+    tokens.push(QUOTE);
     tokens
 }
 
@@ -130,12 +133,13 @@ fn path_score(condition: &Condition, limit: usize) -> usize {
     if start.is_empty() {
         return 0;
     }
+    let most = MOST_SETS + 4 * machine.next.len();
     let (mut best, mut visited, mut queue) = (0, HashSet::new(), vec![start]);
     while let Some(alive) = queue.pop() {
         for input in machine.inputs(&alive) {
             let after = machine.feed(&alive, input);
             best = best.max(after.len());
-            if best > limit || visited.len() > MOST_SETS {
+            if best > limit || visited.len() > most {
                 return best.max(limit + 1);
             }
             if !after.is_empty() && visited.insert(after.clone()) {

@@ -172,4 +172,49 @@ fn rows() {
     check(r#"{"a":[{"exists":false}],"b":[1]}"#, r#"{"b":1,"c":[{"d":1}]}"#, true);
     check(r#"{"a":[{"exists":false},"x"],"b":[1]}"#, r#"{"b":1,"a":[{"d":1}],"c":[{"d":2}]}"#, true);
     check(r#"{"a":[{"exists":false}]}"#, "{}", true);
+    check(r#"{"":{"a":["x"]}}"#, r#"{".a":"x"}"#, true);
+    check(r#"{".a":["x"]}"#, r#"{"":{"a":"x"}}"#, true);
+    // Leading zeros, of which groups may have any number; four numbers have at most 15 characters.
+    check(r#"{"a":[{"cidr":"2001:db8::/32"}]}"#, r#"{"a":"2001:00db8::1"}"#, true);
+    check(r#"{"a":[{"cidr":"2001:00db8::/32"}]}"#, r#"{"a":"2001:db8:0::000000:1"}"#, true);
+    check(r#"{"a":["::1"]}"#, r#"{"a":"::00001"}"#, true);
+    check(r#"{"a":["::1"]}"#, r#"{"a":":::00001"}"#, false);
+    check(r#"{"a":["::ffff:a00:1"]}"#, r#"{"a":"10.0.00.001"}"#, true);
+    check(r#"{"a":["10.0.0.1"]}"#, r#"{"a":"0010.000.000.001"}"#, false);
+}
+
+/// What both ways of comparing plain numbers decide: by value, and by text.
+#[test]
+fn numbers_compare_as_the_bus_says() {
+    let check = |pattern: &str, event: &str, by_value: bool, by_text: bool| {
+        let parsed = parse(pattern.as_bytes(), &Limits::default()).expect("a valid pattern");
+        for (numbers, want) in [(Numbers::Value, by_value), (Numbers::Text, by_text)] {
+            let parsed = std::slice::from_ref(&parsed);
+            assert_eq!(both(parsed, event.as_bytes(), numbers), [want], "{pattern} on {event}, {numbers:?}");
+        }
+    };
+    check(r#"{"a":[300]}"#, r#"{"a":300}"#, true, true);
+    check(r#"{"a":[300]}"#, r#"{"a":300.0}"#, true, false);
+    check(r#"{"a":[3.0e2]}"#, r#"{"a":300}"#, true, false);
+    check(r#"{"a":[3.0e2]}"#, r#"{"a":3.0e2}"#, true, true);
+    check(r#"{"a":[0]}"#, r#"{"a":-0}"#, true, false);
+    check(r#"{"a":[98765432109876543210]}"#, r#"{"a":98765432109876543210}"#, true, true);
+    check(r#"{"a":[98765432109876543210]}"#, r#"{"a":9.8765432109876543210e19}"#, false, false);
+    check(r#"{"a":[9007199254740992]}"#, r#"{"a":9007199254740993}"#, false, false);
+    check(r#"{"a":[{"anything-but":300}]}"#, r#"{"a":300.0}"#, false, true);
+    check(r#"{"a":[{"anything-but":[300,1]}]}"#, r#"{"a":1}"#, false, false);
+    check(r#"{"a":[{"numeric":["=",300]}]}"#, r#"{"a":300.0}"#, true, true);
+    check(r#"{"a":[300]}"#, r#"{"a":"300"}"#, false, false);
+}
+
+#[test]
+fn messages_are_the_services() {
+    let check = |pattern: &str, message: &str| {
+        let said = parse(pattern.as_bytes(), &Limits::default()).expect_err("an invalid pattern").message;
+        assert_eq!(said, message, "{pattern}");
+    };
+    check(r#"{"a":[{"cidr":"219.101.0001.247/8"}]}"#, "Invalid IP address: 219.101.0001.247");
+    check(r#"{"a":[{"cidr":"99999999999999999999999.1.1.1/8"}]}"#, "Invalid IP address: 99999999999999999999999.1.1.1");
+    check(r#"{"a":[{"cidr":"1.2.3.4.5/8"}]}"#, "Nonstandard IP address: 1.2.3.4.5");
+    check(r#"{"a":[{"cidr":"2001:1db88::/32"}]}"#, "Invalid IP address: 2001:1db88::");
 }

@@ -108,6 +108,16 @@ fn hostile_patterns_are_read_or_refused_soon() {
     check("four thousand combinations", &format!("{{{ors}}}"), false);
     let stars = many(5, &|n| format!("{{\"wildcard\":\"{}*\"}}", "ab*".repeat(n + 1)));
     check("stars that add up", &format!("{{\"a\":[{stars}]}}"), false);
+    check(
+        "quotes are what a text begins and ends with",
+        &format!(r#"{{"a":[{{"wildcard":"*{}"}}]}}"#, r#"\""#.repeat(9)),
+        false,
+    );
+    let texts = [1, 2, 3].map(|n| format!(r#"{{"wildcard":"*{}"}}"#, r#"\""#.repeat(n)));
+    check("in several operands, too", &format!(r#"{{"a":[{}]}}"#, texts.join(",")), false);
+    check("a long text without a star", &format!(r#"{{"a":[{{"wildcard":"{}"}}]}}"#, "x".repeat(60_000)), true);
+    let long: String = (0..20_000u32).map(|n| format!("{:x}", n.wrapping_mul(0x9E37_79B9) >> 20)).collect();
+    check("a long text behind a star", &format!(r#"{{"a":[{{"wildcard":"*{}"}}]}}"#, &long[..50_000]), true);
     let wild = many(3000, &|n| format!("\"p{n:04}*s{n}\""));
     check("three thousand wildcards", &format!("{{\"a\":[{{\"anything-but\":{{\"wildcard\":[{wild}]}}}}]}}"), true);
     let but = many(20_000, &|n| format!("\"v{n}\""));

@@ -63,7 +63,7 @@ fn a_pair_has_its_exit_code_and_its_message() {
             78,
             "{\"name\":null,\"result\":true}\n{\"name\":\"n\",\"error\":\"the event is not valid: not a JSON object at byte 0\"}\n\
              {\"name\":null,\"error\":\"the line is not a JSON object: not a JSON object at byte 0\"}\n\
-             {\"name\":null,\"error\":\"the line lacks `pattern` or `event`\"}\n",
+             {\"name\":1,\"error\":\"the line lacks `pattern` or `event`\"}\n",
             "2 of 5 lines are no pairs",
         ),
     ];
@@ -203,6 +203,9 @@ fn explain_says_what_is_in_the_way() {
     let said = place.run(&["explain", "--event", "-", "-c", "rules.yaml", "-o", "json"], event);
     let told: Value = serde_json::from_str(&said.out).expect("JSON");
     assert_eq!((&told[0]["rule"], &told[0]["matched"]), (&"shop".into(), &true.into()));
+    let near = place.run(&["explain", "--event", "-", "-c", "rules.yaml", "-o", "json", "--near", "0"], event);
+    let near: Value = serde_json::from_str(&near.out).expect("JSON");
+    assert!(near.as_array().expect("a list").iter().all(|told| told["matched"] == true), "{near}");
     let big = told.as_array().expect("a list").iter().find(|told| told["rule"] == "big").expect("a rule");
     let missing = &big["branches"][0]["conditions"][1];
     assert_eq!((&missing["path"], &missing["verdict"]), (&"total".into(), &"missing".into()));

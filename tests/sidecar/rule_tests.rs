@@ -230,12 +230,16 @@ fn files_are_found_beside_rules_and_in_folders() {
         ("x/.hidden/c.test.yaml", &tests("hidden")),
         ("y/a.json", "{\"rules\":{\"a\":{\"pattern\":{\"a\":[2]},\"targets\":[\"t\"]}}}"),
         ("y/a.test.yml", &tests("why")),
+        ("f/a.yaml", &rule("a")),
+        ("f/a.test.yaml", "tests: [{ name: fixed, event_file: fixtures/a.json, expect: { rules: [a] } }]"),
+        ("f/fixtures/a.json", "{\"a\":1}"),
         ("z/r.yaml", &rule("a")),
         ("empty/e.yaml", &rule("a")),
         ("empty/e.test.yaml", "tests: []"),
         ("lone.test.yaml", &tests("lone")),
     ]);
-    let rows: [(&[&str], i32, &str); 14] = [
+    let rows: [(&[&str], i32, &str); 15] = [
+        (&["f"], 0, "ok   f/a.test.yaml:1: fixed\n1 test passed, 0 failed\n"),
         (
             &["x"],
             0,
