@@ -51,6 +51,8 @@ pub struct Explain {
 /// Name and bus of a rule, nothing for a pattern from the command line; its pattern; how numbers compare.
 type Asked = (Option<(String, String)>, Arc<Pattern>, Numbers);
 
+const TOO_MANY: &str = "the event's arrays offer too many choices of elements to explain";
+
 /// One rule, explained.
 struct Told {
     /// Name and bus; nothing for a pattern from the command line.
@@ -66,10 +68,11 @@ impl Explain {
         })?;
         let mut told = Vec::new();
         for (rule, pattern, numbers) in self.patterns()? {
-            let explanation = explain(&pattern, &event, numbers).ok_or_else(|| {
-                Failed::new(Exit::Config, "the event's arrays offer too many choices of elements to explain")
-            })?;
-            told.push(Told { rule, explanation });
+            match (explain(&pattern, &event, numbers), rule) {
+                (Some(explanation), rule) => told.push(Told { rule, explanation }),
+                (None, Some((rule, bus))) => eprintln!("sluice: rule {rule} on bus {bus} is left out: {TOO_MANY}"),
+                (None, None) => return Err(Failed::new(Exit::Config, TOO_MANY)),
+            }
         }
         // Those that match first, then those that came nearest.
         told.sort_by_key(|told| {

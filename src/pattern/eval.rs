@@ -31,13 +31,13 @@ pub(super) type Leaves<'t> = HashMap<Vec<u8>, Vec<Leaf<'t>>>;
 
 /// Whether `event` matches `pattern`.
 pub fn matches(pattern: &Pattern, event: &Tree<'_>, numbers: Numbers) -> bool {
-    let leaves = flatten(event);
+    let leaves = flatten(event, |_| true);
     let holds = |alternative| Search::new(alternative, &leaves, numbers, u64::MAX).run() == Some(true);
     pattern.alternatives.iter().any(holds)
 }
 
 /// Every leaf under its path (section 1.2), without recursion.
-pub(super) fn flatten<'t>(event: &'t Tree<'t>) -> Leaves<'t> {
+pub(super) fn flatten<'t>(event: &'t Tree<'t>, leads: impl Fn(&[u8]) -> bool) -> Leaves<'t> {
     let mut leaves = Leaves::new();
     let mut arrays = 0;
     let mut todo: Vec<Visit<'t>> = vec![(event.root(), None, Vec::new())];
@@ -50,7 +50,9 @@ pub(super) fn flatten<'t>(event: &'t Tree<'t>) -> Leaves<'t> {
                         None => key.into_owned(),
                         Some(path) => [path.as_slice(), b".", key.as_ref()].concat(),
                     };
-                    todo.push((child, Some(path), places.clone()));
+                    if leads(&path) {
+                        todo.push((child, Some(path), places.clone()));
+                    }
                 }
             }
             Kind::Array => {

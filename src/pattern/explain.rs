@@ -1,9 +1,9 @@
 //! Why a pattern matches an event or does not, field by field. Built on the naive evaluator, whose verdict it gives.
 
-use super::eval::{Leaf, Search, accepts, consistent, flatten};
+use super::eval::{Leaf, Leaves, Search, accepts, consistent, flatten};
 use super::{Alternative, Condition, Numbers, Pattern, Test};
 use crate::event::{Kind, Node, Tree};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// Why a pattern matches or not.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,7 +62,7 @@ pub struct Seen {
     pub at: String,
     /// Its JSON text.
     pub text: String,
-    /// Whether a test accepts it.
+    /// Whether a test accepts it, and it lies in the elements that were chosen.
     pub accepted: bool,
 }
 
@@ -71,7 +71,10 @@ const STEPS: u64 = 20_000_000;
 
 /// Explains `pattern` on `event`; nothing when the event's arrays offer too many choices for that.
 pub fn explain(pattern: &Pattern, event: &Tree<'_>, numbers: Numbers) -> Option<Explanation> {
-    let (leaves, places) = (flatten(event), places(event.root()));
+    let conditions = pattern.alternatives.iter().flat_map(|alternative| &alternative.conditions);
+    let named: BTreeSet<&[u8]> = conditions.map(|condition| &*condition.path).collect();
+    let leads = |path: &[u8]| named.range(path..).next().is_some_and(|named| named.starts_with(path));
+    let (leaves, places) = (flatten(event, leads), places(event.root(), leads));
     let none = Vec::new();
     let mut branches = Vec::with_capacity(pattern.alternatives.len());
     for alternative in &pattern.alternatives {
@@ -85,8 +88,7 @@ pub fn explain(pattern: &Pattern, event: &Tree<'_>, numbers: Numbers) -> Option<
             .collect();
         let mut failed = findings.iter().filter(|finding| finding.verdict != Verdict::Holds).count();
         if !matched && failed == 0 {
-            failed = 1;
-            apart(alternative, &mut findings, values);
+            failed = apart(alternative, &leaves, numbers, &mut findings)?;
         }
         branches.push(Branch { matched, failed, findings });
     }
@@ -129,33 +131,54 @@ fn finding(
     Finding { path: String::from_utf8_lossy(&condition.path).into_owned(), tests, verdict, values: seen }
 }
 
-/// Marks the conditions whose values lie in elements of arrays: they do not go together.
-fn apart<'l, 't: 'l>(
-    alternative: &Alternative,
-    findings: &mut [Finding],
-    values: impl Fn(&Condition) -> &'l [Leaf<'t>],
-) {
-    for (condition, finding) in alternative.conditions.iter().zip(findings) {
-        if values(condition).iter().any(|leaf| !leaf.places.is_empty()) {
+/// Marks what is in the way where each condition seems to hold by itself: an absence that does not hold in any element, or
+/// else the conditions whose values lie in one array, in different elements. How many things are in the way.
+fn apart(alternative: &Alternative, leaves: &Leaves<'_>, numbers: Numbers, findings: &mut [Finding]) -> Option<usize> {
+    let mut present = 0;
+    for (condition, finding) in alternative.conditions.iter().zip(&mut *findings) {
+        let alone = Alternative { conditions: vec![condition.clone()] };
+        if !Search::new(&alone, leaves, numbers, STEPS).run()? {
+            let only = *condition.tests == [Test::Exists(false)];
+            finding.verdict = if only { Verdict::Present } else { Verdict::Rejected };
+            present += 1;
+        }
+    }
+    if present > 0 {
+        return Some(present);
+    }
+    let arrays = |condition: &Condition| -> BTreeSet<u32> {
+        leaves.get(&*condition.path).into_iter().flatten().flat_map(|leaf| &leaf.places).map(|place| place.0).collect()
+    };
+    let arrays: Vec<BTreeSet<u32>> = alternative.conditions.iter().map(arrays).collect();
+    for (n, finding) in findings.iter_mut().enumerate() {
+        if arrays.iter().enumerate().any(|(other, theirs)| other != n && !theirs.is_disjoint(&arrays[n])) {
             finding.verdict = Verdict::Apart;
         }
     }
+    Some(1)
 }
 
-/// Where each value of an event stands, by its offset.
-fn places(root: Node<'_>) -> HashMap<usize, String> {
+/// Where each value stands whose path leads to a named one, by its offset.
+fn places(root: Node<'_>, leads: impl Fn(&[u8]) -> bool) -> HashMap<usize, String> {
     let mut places = HashMap::new();
-    let mut todo = vec![(root, String::new())];
-    while let Some((node, at)) = todo.pop() {
+    let mut todo = vec![(root, Vec::new(), String::new())];
+    while let Some((node, path, at)) = todo.pop() {
         match node.kind() {
             Kind::Object => {
                 for child in node.children() {
                     let key = child.key();
-                    let key = String::from_utf8_lossy(&key);
-                    todo.push((child, if at.is_empty() { key.into_owned() } else { format!("{at}.{key}") }));
+                    let dot: &[u8] = if node.at() == root.at() { b"" } else { b"." };
+                    let path = [&path, dot, &key].concat();
+                    if leads(&path) {
+                        let key = String::from_utf8_lossy(&key);
+                        todo.push((child, path, if at.is_empty() { key.into_owned() } else { format!("{at}.{key}") }));
+                    }
                 }
             }
-            Kind::Array => todo.extend(node.children().enumerate().map(|(n, child)| (child, format!("{at}[{n}]")))),
+            Kind::Array => {
+                let children = node.children().enumerate();
+                todo.extend(children.map(|(n, child)| (child, path.clone(), format!("{at}[{n}]"))));
+            }
             _ => {
                 places.insert(node.at(), at);
             }
@@ -167,11 +190,19 @@ fn places(root: Node<'_>) -> HashMap<usize, String> {
 /// Paths with what stands there.
 pub type Paths = Vec<(String, Kind)>;
 
-/// The paths of an event with what stands there: leaves, and the objects and arrays that hold them.
+/// Most bytes of paths that are kept of an event.
+const MOST_PATHS: usize = 8 << 20;
+
+/// The paths of an event with what stands there: leaves, and the objects and arrays that hold them; of an event that has
+/// very many, those nearest the root.
 pub fn paths(event: &Tree<'_>) -> Paths {
-    let (mut paths, mut todo) = (Vec::new(), vec![(event.root(), String::new())]);
-    while let Some((node, path)) = todo.pop() {
+    let (mut paths, mut todo) = (Vec::new(), VecDeque::from([(event.root(), String::new())]));
+    let mut bytes = 0;
+    while let Some((node, path)) = todo.pop_front() {
         for child in node.children() {
+            if bytes > MOST_PATHS {
+                break;
+            }
             let key = child.key();
             let key = String::from_utf8_lossy(&key);
             let inner = match (node.kind(), path.is_empty()) {
@@ -179,8 +210,9 @@ pub fn paths(event: &Tree<'_>) -> Paths {
                 (_, true) => key.into_owned(),
                 (_, false) => format!("{path}.{key}"),
             };
+            bytes += inner.len();
             paths.push((inner.clone(), child.kind()));
-            todo.push((child, inner));
+            todo.push_back((child, inner));
         }
     }
     paths.sort_by(|a, b| a.0.cmp(&b.0));

@@ -135,9 +135,24 @@ fn explain_says_what_is_in_the_way() {
                  \x20 shop: { pattern: { source: [shop] }, targets: [out] }\n\
                  \x20 texts: { bus: text, pattern: { detail: { total: [99.0] } }, targets: [out] }\n";
     let event = "{\"source\":\"shop\",\"detail\":{\"total\":99,\"region\":\"us-east\",\"items\":[{\"sku\":\"a\",\"n\":1},{\"sku\":\"b\",\"n\":2}]}}";
-    let place = Place::new(&[("rules.yaml", rules), ("e.json", event)]);
+    let key = format!("{{\"{}\":", "k".repeat(100));
+    let leaves = (0..8000).map(|n| format!("\"x{n}\":1")).collect::<Vec<_>>().join(",");
+    let deep = format!("{}{{{leaves}}}{}", key.repeat(900), "}".repeat(900));
+    // Choices multiply over eight arrays of one path.
+    let elements = ["a", "b", "c", "d", "e", "f"].map(|key| vec![format!("{{\"{key}\":1}}"); 5].join(",")).join(",");
+    let dup = format!("{{\"q\":\"x\",{}}}", vec![format!("\"r\":[{elements}]"); 8].join(","));
+    let hard = "targets: { out: { stdout: {} } }\nrules:\n\
+                \x20 hard: { pattern: { r: { a: [1], b: [1], c: [1], d: [1], e: [1], f: [1], z: [q] } }, targets: [out] }\n\
+                \x20 easy: { pattern: { q: [x] }, targets: [out] }\n";
+    let place = Place::new(&[
+        ("rules.yaml", rules),
+        ("e.json", event),
+        ("deep.json", &deep),
+        ("dup.json", &dup),
+        ("hard.yaml", hard),
+    ]);
     let pattern = |text: &'static str| ["--event", "e.json", "--pattern", text];
-    let rows: [(&[&str], i32, &[&str]); 14] = [
+    let rows: [(&[&str], i32, &[&str]); 19] = [
         (
             &["--event", "e.json", "-c", "rules.yaml", "--rule", "big"],
             0,
@@ -189,6 +204,33 @@ fn explain_says_what_is_in_the_way() {
             0,
             &["(branch 2 of 2 of $or, the nearest)\n"],
         ),
+        (
+            &["--event", "{\"r\":[{\"a\":1}]}", "--pattern", "{\"r\":{\"a\":[{\"exists\":false}]}}"],
+            0,
+            &["does not match: 1 of 1", "  FAIL r.a {\"exists\":false}\n         there is a value: r[0].a = 1"],
+        ),
+        (
+            &[
+                "--event",
+                "{\"r\":[{\"a\":\"x\"},{\"b\":\"y\"}]}",
+                "--pattern",
+                "{\"r\":{\"b\":[\"y\"],\"a\":[{\"exists\":false}]}}",
+            ],
+            0,
+            &["does not match: 1 of 2", "  FAIL r.a {\"exists\":false}\n         there is a value", "  ok   r.b"],
+        ),
+        (
+            &[
+                "--event",
+                "{\"r\":[{\"a\":1,\"b\":2},{\"a\":3,\"b\":4}],\"s\":[{\"z\":1}]}",
+                "--pattern",
+                "{\"r\":{\"a\":[1],\"b\":[4]},\"s\":{\"z\":[1]}}",
+            ],
+            0,
+            &["  FAIL r.a", "  FAIL r.b", "  ok   s.z"],
+        ),
+        (&["--event", "deep.json", "--pattern", "{\"a\":[\"x\"]}"], 0, &["the event has no value there"]),
+        (&["--event", "dup.json", "-c", "hard.yaml", "--bus", "default"], 0, &["rule easy on bus default matches"]),
         (&["--event", "{", "--pattern", "{\"a\":[1]}"], 78, &["the event is not valid"]),
         (&["--event", "e.json", "-c", "rules.yaml", "--rule", "gone"], 78, &["no such rule"]),
     ];
