@@ -5,11 +5,13 @@
 
 #![allow(clippy::expect_used)]
 
-#[path = "../corpus/orders.rs"]
-mod orders;
+#[allow(dead_code)]
+#[path = "../corpus/mod.rs"]
+mod corpus;
 
 use bumpalo::Bump;
-use orders::{Mix, SHOPS};
+use corpus::hostile::Set;
+use corpus::orders::{self, Mix, SHOPS};
 use sluice::event::{Scanner, decode};
 use sluice::matcher::{Builder, Matcher, Scratch};
 use sluice::pattern::{Limits, Numbers, parse};
@@ -35,38 +37,26 @@ fn long_order(number: u64) -> String {
     orders::event(1, number, SHOPS, 200)
 }
 
-/// Three letters by number.
-fn word(number: u64) -> String {
-    let letter = |rest: u64| char::from(b'a' + (rest % 26) as u8);
-    [number, number / 26, number / 676].map(letter).iter().collect()
-}
-
-fn wildcard(number: u64) -> String {
-    format!(r#"{{"f":[{{"wildcard":"*{}*{}*"}}]}}"#, word(number), word(number * 7 + 3))
-}
-
-fn words(number: u64) -> String {
-    let words: Vec<String> = (0..40).map(|at| word(number * 131 + at * 17)).collect();
-    format!(r#"{{"f":"{}"}}"#, words.join(" "))
-}
-
-fn together(number: u64) -> String {
-    format!(r#"{{"r":{{"a":["{}"],"b":["{}"]}}}}"#, number % 100, number / 100 % 100)
-}
-
-fn objects(number: u64) -> String {
-    let object = |at: u64| format!(r#"{{"a":"{}","b":"{}"}}"#, (number + at * 7) % 100, (number * 3 + at) % 100);
-    format!(r#"{{"r":[{}]}}"#, (0..200).map(object).collect::<Vec<_>>().join(","))
-}
-
 const CASES: [Case; 7] = [
     Case { name: "orders_1", rules: 1, rule: order_rule, event: order, events: 1000 },
     Case { name: "orders_100", rules: 100, rule: order_rule, event: order, events: 1000 },
     Case { name: "orders_1000", rules: 1000, rule: order_rule, event: order, events: 1000 },
     Case { name: "orders_10000", rules: 10_000, rule: order_rule, event: order, events: 1000 },
     Case { name: "orders_100_of_200_lines", rules: 100, rule: order_rule, event: long_order, events: 100 },
-    Case { name: "wildcards_10000", rules: 10_000, rule: wildcard, event: words, events: 200 },
-    Case { name: "objects_10000", rules: 10_000, rule: together, event: objects, events: 20 },
+    Case {
+        name: "wildcards_10000",
+        rules: 10_000,
+        rule: |number| Set::Wildcards.pattern(1, number),
+        event: |number| Set::Wildcards.event(1, number, 0),
+        events: 200,
+    },
+    Case {
+        name: "objects_10000",
+        rules: 10_000,
+        rule: |number| Set::Objects.pattern(1, number),
+        event: |number| Set::Objects.event(1, number, 200),
+        events: 20,
+    },
 ];
 
 /// What a worker has of its own.

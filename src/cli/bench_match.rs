@@ -1,5 +1,6 @@
 //! `sluice bench match`: decode and match at scale, beside simd-json's tape of the same bytes in the same run.
 
+use super::corpus::hostile::Set;
 use super::corpus::orders::{self, Mix};
 use super::output;
 use super::patterns::Comparing;
@@ -27,7 +28,7 @@ pub struct Match {
     /// Events as JSON lines; with --generate how many to make
     #[arg(long, default_value = "10000")]
     events: String,
-    /// Make rules and events instead: `orders`
+    /// Make rules and events instead: `orders`, or a set that is made to hurt
     #[arg(long, value_enum)]
     generate: Option<Kind>,
     /// How many rules to make
@@ -36,13 +37,13 @@ pub struct Match {
     /// What they are made from
     #[arg(long, default_value_t = 1, requires = "generate")]
     seed: u64,
-    /// Which operators they use
+    /// Which operators rules on orders use
     #[arg(long, value_enum, default_value = "full", requires = "generate")]
     mix: Operators,
-    /// Order lines of an event
-    #[arg(long, default_value_t = 2, requires = "generate")]
-    items: u64,
-    /// Sources that rules and events are spread over: as many more of them as rules keep the matches an event has
+    /// Order lines of an event, 2 if not said, or objects of one, 1000 if not said
+    #[arg(long, requires = "generate")]
+    items: Option<u64>,
+    /// Sources that rules and events on orders are spread over: as many more of them as rules keep the matches an event has
     #[arg(long, default_value_t = orders::SHOPS, requires = "generate")]
     sources: u64,
     /// Write what was made to rules.jsonl and events.jsonl in this folder, and measure nothing
@@ -63,7 +64,41 @@ pub struct Match {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Kind {
+    /// Orders, by rules that people write
     Orders,
+    /// Two short words anywhere in one text
+    Wildcards,
+    /// The same, behind a value that all rules share
+    Behind,
+    /// Whatever is not one word
+    AnythingBut,
+    /// Overlapping ranges of numbers
+    Ranges,
+    /// Ends of a text, of many lengths
+    Suffixes,
+    /// A field each, behind one value that all rules share
+    OneValue,
+    /// Members of one object among a thousand
+    Objects,
+    /// `$or` of a thousand alternatives a rule
+    Products,
+}
+
+impl Kind {
+    /// The set that it names; none for orders.
+    fn set(self) -> Option<Set> {
+        Some(match self {
+            Self::Orders => return None,
+            Self::Wildcards => Set::Wildcards,
+            Self::Behind => Set::Behind,
+            Self::AnythingBut => Set::AnythingBut,
+            Self::Ranges => Set::Ranges,
+            Self::Suffixes => Set::Suffixes,
+            Self::OneValue => Set::OneValue,
+            Self::Objects => Set::Objects,
+            Self::Products => Set::Products,
+        })
+    }
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -103,10 +138,10 @@ impl Match {
     }
 
     fn input(&self) -> Result<(Vec<Line>, Vec<Line>), Failed> {
-        if self.generate.is_none() {
+        let Some(kind) = self.generate else {
             let rules = self.rules.as_deref().map(lines).transpose()?.unwrap_or_default();
             return Ok((rules, lines(Path::new(&self.events))?));
-        }
+        };
         let mix = match self.mix {
             Operators::Common => Mix::Common,
             Operators::Full => Mix::Full,
@@ -115,12 +150,18 @@ impl Match {
             Failed::new(Exit::Usage, format!("with --generate, --events is a number, not `{}`", self.events))
         })?;
         let rule = |number| {
-            let pattern = orders::pattern(self.seed, number, self.sources, mix);
+            let pattern = match kind.set() {
+                None => orders::pattern(self.seed, number, self.sources, mix),
+                Some(set) => set.pattern(self.seed, number),
+            };
             Line { number: number + 1, text: format!("{{\"name\":\"r{number}\",\"pattern\":{pattern}}}").into_bytes() }
         };
-        let event = |number| Line {
-            number: number + 1,
-            text: orders::event(self.seed, number, self.sources, self.items).into_bytes(),
+        let event = |number| {
+            let event = match kind.set() {
+                None => orders::event(self.seed, number, self.sources, self.items.unwrap_or(2)),
+                Some(set) => set.event(self.seed, number, self.items.unwrap_or(1000)),
+            };
+            Line { number: number + 1, text: event.into_bytes() }
         };
         Ok(((0..self.count).map(rule).collect(), (0..count).map(event).collect()))
     }

@@ -185,7 +185,12 @@ pub(super) fn line(finding: &Finding, known: &[(String, Kind)]) -> String {
         .take(8)
         .map(|value| {
             let at = if value.at == finding.path { String::new() } else { format!("{} = ", value.at) };
-            let sign = if value.accepted || finding.values.len() == 1 { "" } else { " (not accepted)" };
+            let sign = match (value.accepted, value.chosen) {
+                _ if finding.values.len() == 1 => "",
+                (false, _) => " (not accepted)",
+                (true, false) => " (accepted, in another element)",
+                (true, true) => "",
+            };
             format!("{at}{}{sign}", value.text)
         })
         .collect();
@@ -208,7 +213,7 @@ fn as_json(told: &Told, known: &[(String, Kind)]) -> Value {
         let values: Vec<Value> = finding
             .values
             .iter()
-            .map(|value| json!({ "at": value.at, "text": value.text, "accepted": value.accepted }))
+            .map(|value| json!({ "at": value.at, "text": value.text, "accepted": value.accepted, "chosen": value.chosen }))
             .collect();
         let mut told = json!({
             "path": finding.path,

@@ -8,8 +8,8 @@ use std::sync::Arc;
 pub const TOO_COMPLEX: &str = "Rule is too complex - try using fewer wildcard characters or fewer repeating \
                                character sequences after a wildcard character";
 
-/// Sets of positions that are looked at, beside four for each position, which one operand needs at most two of; what needs
-/// more counts as too complex.
+/// Sets of positions that are looked at, beside four for each position, so that long texts are scored; what needs more
+/// counts as too complex.
 const MOST_SETS: usize = 50_000;
 
 /// The largest score of any path, or something above `limit` as soon as that is certain.

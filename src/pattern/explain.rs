@@ -62,8 +62,10 @@ pub struct Seen {
     pub at: String,
     /// Its JSON text.
     pub text: String,
-    /// Whether a test accepts it, and it lies in the elements that were chosen.
+    /// Whether a test accepts it.
     pub accepted: bool,
+    /// Whether it lies in the elements of arrays by which the branch matched; where none did, none is left out.
+    pub chosen: bool,
 }
 
 /// Values that may be looked at for one alternative.
@@ -111,11 +113,11 @@ fn finding(
         .map(|leaf| Seen {
             at: places.get(&leaf.node.at()).cloned().unwrap_or_default(),
             text: String::from_utf8_lossy(leaf.node.raw()).into_owned(),
-            accepted: (!matched || consistent(&leaf.places, choice))
-                && condition
-                    .tests
-                    .iter()
-                    .any(|test| !matches!(test, Test::Exists(false)) && accepts(test, leaf, numbers)),
+            accepted: condition
+                .tests
+                .iter()
+                .any(|test| !matches!(test, Test::Exists(false)) && accepts(test, leaf, numbers)),
+            chosen: !matched || consistent(&leaf.places, choice),
         })
         .collect();
     let absence = condition.tests.contains(&Test::Exists(false));

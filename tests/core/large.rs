@@ -1,43 +1,24 @@
 //! Ten thousand rules of one kind, hostile kinds too: they decide as each rule alone, are built soon and use little time
 //! an event.
 
+use crate::corpus::hostile::{self, Set};
+use crate::corpus::orders::Dice;
 use crate::equal::{compiled, naive, valid, verdicts};
 use bumpalo::Bump;
 use sluice::event::{Scanner, decode};
-use sluice::matcher::{Matcher, Scratch};
+use sluice::matcher::Scratch;
 use sluice::pattern::Numbers;
 use std::time::{Duration, Instant};
 
 const RULES: u64 = 10_000;
 
-/// A number that looks random, by SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-fn mix(n: u64) -> u64 {
-    let word = n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    word ^ (word >> 27)
-}
-
-/// The word number `n` of so many letters.
-fn word(n: u64, letters: u32) -> String {
-    let mut rest = mix(n);
-    (0..letters)
-        .map(|_| {
-            let letter = char::from(b'a' + (rest % 26) as u8);
-            rest /= 26;
-            letter
-        })
-        .collect()
+fn word(number: u64, letters: usize) -> String {
+    hostile::word(1, number, 0, letters)
 }
 
 /// Forty words.
 fn text(n: u64) -> String {
-    (0..40).map(|at| word(n * 1000 + at, 3 + at as u32 % 4)).collect::<Vec<_>>().join(" ")
-}
-
-/// Objects whose members rules ask for together.
-fn objects(n: u64, count: u64) -> String {
-    let one = |at: u64| format!(r#"{{"a":"{}","b":"{}","c":{at}}}"#, mix(n + at) % 100, mix(n + at + 7) % 100);
-    (0..count).map(|at| one(n * count + at)).collect::<Vec<_>>().join(",")
+    (0..40).map(|at| word(n * 1000 + at, 3 + at as usize % 4)).collect::<Vec<_>>().join(" ")
 }
 
 /// Builds soon: a minute would be a cliff, and a second is usual.
@@ -74,65 +55,53 @@ fn events(count: u64, event: impl Fn(u64) -> String) -> Vec<String> {
 }
 
 #[test]
-fn texts() {
-    for letters in [2, 4] {
-        let wildcard =
-            |n| format!(r#"{{"f":[{{"wildcard":"*{}*{}*"}}]}}"#, word(n * 2, letters), word(n * 2 + 1, letters));
-        let holding = |n| format!(r#"{{"f":"{} {} {}"}}"#, word(n * 2, letters), text(n), word(n * 2 + 1, letters));
-        check("wildcards of two words", RULES, wildcard, &events(4, holding));
-        let behind = |n| format!(r#"{{"s":["a"],{}"#, &wildcard(n)[1..]);
-        let holding = |n| format!(r#"{{"s":"{}",{}"#, if n % 2 == 0 { "a" } else { "b" }, &holding(n)[1..]);
-        check("wildcards behind a shared value", RULES, behind, &events(4, holding));
+fn sets_that_are_made_to_hurt() {
+    for (set, rules) in Set::ALL {
+        // Each rule alone takes a thousand alternatives, or forty objects, one after the other.
+        let (rules, count) = if set == Set::Products { (100, 4) } else { (rules, 3) };
+        check(&format!("{set:?}"), rules, |n| set.pattern(1, n), &events(count, |n| set.event(1, n, 40)));
     }
-    let foo = |n| format!(r#"{{"f":[{{"wildcard":"*foo*{}*"}}]}}"#, word(n, 1 + (n % 3) as u32));
-    check("wildcards that begin alike", RULES, foo, &events(3, |n| format!(r#"{{"f":"foo {} foo"}}"#, text(n))));
-    let but = |n| format!(r#"{{"f":[{{"anything-but":"{}"}}]}}"#, word(n, 6));
-    check("anything-but", RULES, but, &events(3, |n| format!(r#"{{"f":"{}"}}"#, word(n * 50, 6))));
+}
+
+/// A thousand objects, and ten thousand rules that ask for three of their members together.
+#[test]
+fn large_arrays_take_little_time() {
+    let patterns = valid(&(0..RULES).map(|n| Set::Objects.pattern(1, n)).collect::<Vec<_>>());
+    let matcher = compiled(patterns.iter(), Numbers::Value);
+    let event = Set::Objects.event(1, 3, 1000);
+    let (mut scanner, bump) = (Scanner::default(), Bump::new());
+    let fields = decode(event.as_bytes(), matcher.paths(), &mut scanner, &bump).expect("a valid event");
+    let matched = timed("a thousand objects", DECIDED, || {
+        matcher.matches(&fields, &mut Scratch::default()).expect("few choices").len()
+    });
+    assert!(matched > 100, "{matched} matches");
+}
+
+#[test]
+fn texts() {
+    let alike = |n| format!(r#"{{"f":[{{"wildcard":"*foo*{}*"}}]}}"#, word(n, 1 + n as usize % 3));
+    check("wildcards that begin alike", RULES, alike, &events(3, |n| format!(r#"{{"f":"foo {} foo"}}"#, text(n))));
     let never = |n| format!(r#"{{"f":[{{"anything-but":["{}","q"]}}]}}"#, word(n, 6));
-    check(
-        "anything-but what comes",
-        RULES,
-        never,
-        &events(3, |n| format!(r#"{{"f":"{}"}}"#, ["q", "r", "s"][n as usize])),
-    );
-    let suffix = |n| format!(r#"{{"f":[{{"suffix":"{}"}}]}}"#, word(n, 2 + (n % 12) as u32));
-    check(
-        "suffixes",
-        RULES,
-        suffix,
-        &events(6, |n| format!(r#"{{"f":"x{}"}}"#, word(n * 40, 2 + (n * 40 % 12) as u32))),
-    );
-    let prefix = |n| format!(r#"{{"f":[{{"prefix":"{}{}"}}]}}"#, "x".repeat((n % 900) as usize), word(n, 8));
-    let begun = |n| format!(r#"{{"f":"{}{}"}}"#, "x".repeat((n * 90 % 900) as usize), word(n * 90, 8));
+    let comes = |n: u64| format!(r#"{{"f":"{}"}}"#, ["q", "r", "s"][n as usize]);
+    check("anything-but what comes", RULES, never, &events(3, comes));
+    let prefix = |n| format!(r#"{{"f":[{{"prefix":"{}{}"}}]}}"#, "x".repeat(n as usize % 900), word(n, 8));
+    let begun = |n: u64| format!(r#"{{"f":"{}{}"}}"#, "x".repeat(n as usize * 90 % 900), word(n * 90, 8));
     check("prefixes of many lengths", RULES, prefix, &events(6, begun));
 }
 
 #[test]
 fn numbers() {
-    let range = |n| {
-        let low = mix(n) % 1_000_000;
-        format!(r#"{{"f":[{{"numeric":[">=",{low},"<",{}]}}]}}"#, low + 1 + mix(n + 99) % 2000)
-    };
-    // At the ends of what they hold, and beside them.
-    let at = |n: u64| {
-        let low = mix(n / 3) % 1_000_000;
-        format!(r#"{{"f":{}}}"#, (low + n % 3).saturating_sub(1))
-    };
-    check("ranges", RULES, range, &events(30, at));
     let holding = |n| format!(r#"{{"f":[{{"numeric":[">=",{n},"<=",{}]}}]}}"#, 2 * RULES - n);
     check("ranges in ranges", RULES, holding, &events(8, |n| format!(r#"{{"f":{}}}"#, n * RULES / 4)));
     // The ends of blocks of them: each reaches exactly the last value.
     let point = |n| format!(r#"{{"f":[{{"numeric":[">",{n},"<=",{}]}}]}}"#, n + 1);
     check("ranges side by side", RULES, point, &events(16, |n| format!(r#"{{"f":{}}}"#, 16 * n * n + 16)));
-    let one = |n| format!(r#"{{"f":[{{"numeric":["=",{}]}}],"g":[{{"numeric":["<=",{}]}}]}}"#, n % 1000, n);
+    let one = |n| format!(r#"{{"f":[{{"numeric":["=",{}]}}],"g":[{{"numeric":["<=",{n}]}}]}}"#, n % 1000);
     check("equal numbers", RULES, one, &events(8, |n| format!(r#"{{"f":[{n},1e2],"g":{}}}"#, n * 1000)));
 }
 
 #[test]
 fn fields() {
-    let keys = |n| format!(r#"{{"s":["a"],"d":{{"k{n}":["v"]}}}}"#);
-    let named = |n| format!(r#"{{"s":"a","d":{{"k{n}":"v","k{}":"v","k{}":"w"}}}}"#, n + 7, n + 9);
-    check("a field each under one value", RULES, keys, &events(4, named));
     // Keys that differ from their ninth byte on only.
     let long = |n: u64| format!(r#"{{"resource_{:05}":["v"]}}"#, n * 2);
     check("keys alike", RULES, long, &events(40, |n| format!(r#"{{"resource_{n:05}":"v"}}"#)));
@@ -156,16 +125,6 @@ fn fields() {
     };
     check("a field that most name", RULES, sources, &events(36, from));
     let or = |n: u64| format!(r#"{{"$or":[{{"a":["{}"]}},{{"b":["{}"]}}],"c":["{}"]}}"#, n % 90, n % 80, n % 70);
-    let products = |n: u64| {
-        let ten = |field| (0..10).map(move |at| format!(r#"{{"{field}{at}":["{}"]}}"#, word(n * 10 + at, 5)));
-        let or = |field| format!(r#"{{"$or":[{}]}}"#, ten(field).collect::<Vec<_>>().join(","));
-        format!(r#"{{"x":{},"y":{},"z":{}}}"#, or("a"), or("b"), or("c"))
-    };
-    let product = |n: u64| {
-        let [x, y, z] = [1, 2, 3 + n % 2].map(|at| word(n * 10 + at, 5));
-        format!(r#"{{"x":{{"a1":"{x}"}},"y":{{"b2":"{y}"}},"z":{{"c3":"{z}"}}}}"#)
-    };
-    check("$or multiplied out", 100, products, &events(4, product));
     // Each of a thousand alternatives asks for one of three thousand values.
     let list = (0..3000).map(|n| format!(r#""v{n}""#)).collect::<Vec<_>>().join(",");
     let branches = (0..1000).map(|n| format!(r#"{{"b":[{{"anything-but":{n}}}]}}"#)).collect::<Vec<_>>().join(",");
@@ -176,10 +135,15 @@ fn fields() {
     check("$or", RULES, or, &events(8, |n| format!(r#"{{"a":"{n}","b":"{}","c":["{n}","{}"]}}"#, n + 1, n + 2)));
 }
 
+/// Objects whose members rules ask for together.
+fn objects(n: u64, count: u64) -> String {
+    let mut dice = Dice::new(1, 4, n);
+    let one = |_| format!(r#"{{"a":"{}","b":"{}"}}"#, dice.roll(100), dice.roll(100));
+    (0..count).map(one).collect::<Vec<_>>().join(",")
+}
+
 #[test]
 fn arrays() {
-    let together = |n| format!(r#"{{"r":{{"a":["{}"],"b":["{}"]}}}}"#, n % 100, n / 100 % 100);
-    check("members of objects", RULES, together, &events(3, |n| format!(r#"{{"r":[{}]}}"#, objects(n, 40))));
     let absent = |n| format!(r#"{{"r":{{"a":["{}"],"b":[{{"exists":false}}]}}}}"#, n % 500);
     check("absence in objects", RULES, absent, &events(2, |n| format!(r#"{{"r":[{},{{"a":"7"}}]}}"#, objects(n, 20))));
     let nested = |n| format!(r#"{{"r":{{"s":{{"a":["{}"],"b":["{}"]}},"z":["1"]}}}}"#, n % 100, n / 100 % 100);
@@ -188,26 +152,4 @@ fn arrays() {
         format!(r#"{{"r":[{}]}}"#, (0..10).map(inner).collect::<Vec<_>>().join(","))
     };
     check("arrays in arrays", RULES, nested, &events(2, outer));
-}
-
-/// A thousand objects, and ten thousand rules that ask for three of their members together.
-#[test]
-fn large_arrays_take_little_time() {
-    let decide = |matcher: &Matcher, event: &str| {
-        let (mut scanner, bump) = (Scanner::default(), Bump::new());
-        let fields = decode(event.as_bytes(), matcher.paths(), &mut scanner, &bump).expect("a valid event");
-        matcher.matches(&fields, &mut Scratch::default()).map(<[u32]>::len)
-    };
-    let patterns = valid(
-        &(0..RULES)
-            .map(|n| {
-                let (a, b, c) = (n % 100, n / 100 % 100, n % 10);
-                format!(r#"{{"r":{{"a":["{a}"],"b":["{b}"],"c":[{{"numeric":[">",{c}]}}]}}}}"#)
-            })
-            .collect::<Vec<_>>(),
-    );
-    let matcher = compiled(patterns.iter(), Numbers::Value);
-    let event = format!(r#"{{"r":[{}]}}"#, objects(3, 1000));
-    let matched = timed("a thousand objects", DECIDED, || decide(&matcher, &event)).expect("few choices");
-    assert!(matched > 100, "{matched} matches");
 }

@@ -81,6 +81,14 @@ fn what_it_makes_is_the_same_each_time() {
 }
 
 #[test]
+fn sets_that_are_made_to_hurt_are_made() {
+    for kind in ["wildcards", "behind", "anything-but", "ranges", "suffixes", "one-value", "objects", "products"] {
+        let told = told(&["--generate", kind, "--count", "50", "--events", "50", "--repeat", "1", "--items", "100"]);
+        assert!(told["matches"].as_u64() > Some(0) && told["refused"] == 0, "{kind}: {told}");
+    }
+}
+
+#[test]
 fn what_it_refuses_has_a_place() {
     let rules = |rules, parts: &[&str]| check(&["--rules", rules, "--events", "events"], 78, parts);
     rules("unclosed", &["unclosed:3: the rule is not valid"]);

@@ -152,7 +152,7 @@ fn explain_says_what_is_in_the_way() {
         ("hard.yaml", hard),
     ]);
     let pattern = |text: &'static str| ["--event", "e.json", "--pattern", text];
-    let rows: [(&[&str], i32, &[&str]); 19] = [
+    let rows: [(&[&str], i32, &[&str]); 20] = [
         (
             &["--event", "e.json", "-c", "rules.yaml", "--rule", "big"],
             0,
@@ -228,6 +228,16 @@ fn explain_says_what_is_in_the_way() {
             ],
             0,
             &["  FAIL r.a", "  FAIL r.b", "  ok   s.z"],
+        ),
+        (
+            &[
+                "--event",
+                "{\"r\":[{\"s\":\"a\",\"n\":1},{\"s\":\"b\",\"n\":5}]}",
+                "--pattern",
+                "{\"r\":{\"n\":[1,5],\"s\":[\"b\"]}}",
+            ],
+            0,
+            &["the pattern matches", "r[0].n = 1 (accepted, in another element), r[1].n = 5\n"],
         ),
         (&["--event", "deep.json", "--pattern", "{\"a\":[\"x\"]}"], 0, &["the event has no value there"]),
         (&["--event", "dup.json", "-c", "hard.yaml", "--bus", "default"], 0, &["rule easy on bus default matches"]),
