@@ -13,7 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("transform", &["event"]),
     ("catalog", &["pattern", "transform"]),
     ("plan", &["catalog", "event", "pattern", "matcher", "transform"]),
-    ("lint", &["catalog", "pattern"]),
+    ("lint", &["catalog", "matcher", "pattern"]),
     ("credit", &[]),
     ("ack", &["credit"]),
     ("envelope", &["ack", "catalog", "plan", "transform"]),

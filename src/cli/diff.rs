@@ -3,13 +3,13 @@
 //! In: two sets of rules, files of events. Out: per rule the events that it kept, gained and lost, and what else of it
 //! changed. Promises: both sets decide with the code that routes events. Leaves to others: the targets' own settings.
 
-use super::patterns::Judge;
 use super::rules::Form;
 use super::{output, recorded};
 use crate::app::{Exit, Failed};
 use crate::catalog::{Catalog, Rule, RuleState, RuleTarget};
 use crate::config::{self, Outside, Problems};
 use crate::event::Tree;
+use crate::matcher::Judge;
 use crate::pattern::Pattern;
 use crate::plan::{BusPlan, Identity, Plan, compile};
 use console::style;
@@ -28,7 +28,7 @@ pub struct Diff {
     old: PathBuf,
     /// File or folder with the new rules
     new: PathBuf,
-    /// Recorded events, as JSON lines, plain or .gz, or - for standard input; may be repeated
+    /// Recorded events, as JSON lines, plain, .gz or .zst, or - for standard input; may be repeated
     #[arg(long, value_name = "FILE", required = true)]
     events: Vec<PathBuf>,
     /// The bus that the events arrive on; needed where several have rules

@@ -1,8 +1,9 @@
 //! `sluice match`: grep for JSON lines, on all cores, in the order of the input.
 
 use super::output;
-use super::patterns::{Comparing, Judge, compile, pattern};
+use super::patterns::{Comparing, compile, pattern};
 use crate::app::{Exit, Failed};
+use crate::matcher::Judge;
 use crate::matcher::Matcher;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::fs::File;

@@ -13,23 +13,23 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Find rules that cannot match, match everything, or say what others say: leaves with 1 when it finds any
+/// Find rules that cannot match, match everything, or say what others say: leaves with 1 when it finds any, with 78 when a file of rules cannot be read
 #[derive(clap::Args)]
 pub struct Lint {
     /// Files or folders with rules
     #[arg(required = true, env = "SLUICE_CONFIG", value_delimiter = ':')]
     paths: Vec<PathBuf>,
-    /// Recorded events, as JSON lines, plain or .gz: fields that none of them has are found; may be repeated
-    #[arg(long, value_name = "FILE")]
+    /// Recorded events, as JSON lines, plain, .gz or .zst: fields that none of them has are found; may be repeated
+    #[arg(long, env = "SLUICE_LINT_EVENTS", value_name = "FILE", value_delimiter = ':')]
     events: Vec<PathBuf>,
     /// Say nothing of these codes
-    #[arg(long, value_name = "CODE", value_delimiter = ',')]
+    #[arg(long, env = "SLUICE_LINT_ALLOW", value_name = "CODE", value_delimiter = ',')]
     allow: Vec<String>,
     /// Find what Amazon EventBridge itself would not take
-    #[arg(long)]
+    #[arg(long, env = "SLUICE_LINT_AWS_PORTABLE", value_parser = clap::builder::BoolishValueParser::new())]
     aws_portable: bool,
     /// How to print it
-    #[arg(short, long, default_value = "text")]
+    #[arg(short, long, env = "SLUICE_OUTPUT", default_value = "text")]
     output: Form,
 }
 
@@ -48,7 +48,7 @@ impl Lint {
         let told = found.into_iter().filter(|finding| !self.allow.iter().any(|code| code == finding.code));
         all.extend(told.map(|finding| problem(finding, &loaded.places, &known)));
         all.sort_by_key(Problem::place);
-        let rules = loaded.catalog.rules().count();
+        let rules = loaded.places.rules();
         match self.output {
             Form::Json => {
                 let all: Vec<Value> = all.iter().map(as_json).collect();
@@ -56,7 +56,11 @@ impl Lint {
             }
             Form::Text => print(&all, rules).map_err(output)?,
         }
-        if all.is_empty() { Ok(()) } else { Err(Failed::new(Exit::No, "")) }
+        match all.iter().any(|problem| matches!(problem.code, "E0001" | "E0002")) {
+            true => Err(Failed::new(Exit::Config, "")),
+            false if all.is_empty() => Ok(()),
+            false => Err(Failed::new(Exit::No, "")),
+        }
     }
 
     /// The paths of the sampled events, and what stands at each.

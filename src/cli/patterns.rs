@@ -1,10 +1,8 @@
 //! What the verbs that take patterns and events share.
 
 use crate::app::{Exit, Failed};
-use crate::event::{Fault, Scanner, decode};
-use crate::matcher::{Builder, Matcher, Scratch};
+use crate::matcher::{Builder, Matcher};
 use crate::pattern::{self, Limits, Numbers, Pattern};
-use bumpalo::Bump;
 use std::io::Read;
 
 /// How plain numbers compare.
@@ -74,14 +72,6 @@ pub fn place(text: &[u8], at: usize) -> String {
     format!("  line {number}, column {}\n  {shown}\n  {}^", column + 1, " ".repeat(column - from))
 }
 
-/// Compiled patterns and what it takes to put events to them.
-pub struct Judge<'m> {
-    matcher: &'m Matcher,
-    scanner: Scanner,
-    scratch: Scratch,
-    bump: Bump,
-}
-
 /// Patterns compiled together; their numbers are their places in the list.
 pub fn compile<'p>(patterns: impl IntoIterator<Item = &'p Pattern>, numbers: Numbers) -> Matcher {
     let mut builder = Builder::new(std::process::id().into(), numbers);
@@ -89,21 +79,4 @@ pub fn compile<'p>(patterns: impl IntoIterator<Item = &'p Pattern>, numbers: Num
         builder.add(pattern);
     }
     builder.build()
-}
-
-impl<'m> Judge<'m> {
-    /// A judge of its own memory; one a thread.
-    pub fn new(matcher: &'m Matcher) -> Self {
-        Self { matcher, scanner: Scanner::default(), scratch: Scratch::default(), bump: Bump::new() }
-    }
-
-    /// The numbers of the patterns that match an event.
-    ///
-    /// # Errors
-    /// The text is no event, or its arrays make a pattern too hard to decide.
-    pub fn matches(&mut self, event: &[u8]) -> Result<&[u32], Fault> {
-        self.bump.reset();
-        let fields = decode(event, self.matcher.paths(), &mut self.scanner, &self.bump)?;
-        self.matcher.matches(&fields, &mut self.scratch)
-    }
 }

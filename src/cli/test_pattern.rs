@@ -1,9 +1,10 @@
 //! `sluice test-pattern`: one pattern on one event, or many pairs as JSON lines.
 
 use super::output;
-use super::patterns::{Comparing, Judge, compile, pattern, place, read};
+use super::patterns::{Comparing, compile, pattern, place, read};
 use crate::app::{Exit, Failed};
 use crate::event::{Kind, Node, Tree};
+use crate::matcher::Judge;
 use crate::pattern::{self, Limits, Numbers};
 use std::borrow::Cow;
 use std::fs::File;

@@ -9,6 +9,7 @@ mod de;
 pub mod ends;
 pub mod model;
 mod outside;
+mod place;
 mod problem;
 pub mod rule_tests;
 pub mod values;
@@ -41,7 +42,12 @@ impl Places {
     /// Where a byte of a rule's pattern text stands.
     pub fn pattern(&self, rule: &str, offset: usize) -> Option<At> {
         let path = ["rules", rule, "pattern"];
-        self.0.iter().find_map(|document| Some(check::pattern_place(document, document.find(&path)?, offset)))
+        self.0.iter().find_map(|document| Some(place::json_place(document, document.find(&path)?, offset)))
+    }
+
+    /// How many rules there are, those that have problems included.
+    pub fn rules(&self) -> usize {
+        self.0.iter().map(|document| document.names("rules").len()).sum()
     }
 
     /// Where a part of a rule stands, or else the rule.

@@ -3,7 +3,7 @@
 //! In: paths and the catalog. Out: [`TestFile`]s, or every [`Problem`] of every file at once. Promises: each test has a
 //! valid event, names only what exists and expects something. Leaves to others: running them (`cli`).
 
-use super::check::pattern_place;
+use super::place::json_place;
 use super::problem::{At, Problem};
 use super::values::Json;
 use super::yaml::{self, Document, Kind, NodeId};
@@ -287,7 +287,7 @@ impl Reading<'_> {
         let text = event.0.into_bytes();
         let Err(fault) = Tree::parse(&text) else { return Some(text) };
         let mut problem = Problem::plain("E0305", format!("the event is not valid: {fault}"));
-        problem.at = self.child(id, &["event"]).map(|event| pattern_place(self.document, event, fault.at));
+        problem.at = self.child(id, &["event"]).map(|event| json_place(self.document, event, fault.at));
         self.problems.push(problem.help("an event is a JSON object, written as YAML or as a JSON text"));
         None
     }

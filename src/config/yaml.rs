@@ -116,6 +116,19 @@ impl Document {
         self.place(node.line, node.column, node.width, path)
     }
 
+    /// A place for a problem: a byte of a scalar's text.
+    pub fn at_text(&self, id: NodeId, offset: usize, path: &str) -> At {
+        let node = &self.nodes[id];
+        let Kind::Scalar { text, .. } = &node.kind else { return self.at(id, path) };
+        let line = self.lines.get(node.line - 1).copied().unwrap_or(self.text.len());
+        let column = self.text[line..].char_indices().nth(node.column - 1).map_or(0, |(at, _)| at);
+        let begin = line + column;
+        let at = begin + within(&self.text[begin..], text, offset);
+        let line = self.lines.partition_point(|&line| line <= at);
+        let column = self.text[self.lines[line - 1]..at].chars().count() + 1;
+        self.place(line, column, 1, path)
+    }
+
     fn place(&self, line: usize, column: usize, width: usize, path: &str) -> At {
         let begin = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(self.text.len());
         let end = self.lines.get(line).copied().unwrap_or(self.text.len());
@@ -202,6 +215,41 @@ impl Document {
         }
         Ok(())
     }
+}
+
+/// Where, in the source of a scalar, a byte of its text comes from. Quotes, escapes, indentation and folded lines set the
+/// two apart; what is no white space comes in the same order in both.
+fn within(source: &str, text: &str, offset: usize) -> usize {
+    let style = source.chars().next();
+    let mut at = match style {
+        Some('"' | '\'') => 1,
+        Some('|' | '>') => source.find('\n').unwrap_or(0),
+        _ => 0,
+    };
+    let mut last = at;
+    for (n, c) in text.char_indices().filter(|(_, c)| !c.is_whitespace()) {
+        let rest = |at: usize| source.get(at..).unwrap_or_default();
+        loop {
+            at += rest(at).len() - rest(at).trim_start().len();
+            match (style, rest(at).as_bytes()) {
+                // Escapes of white space.
+                (Some('"'), [b'\\', b'n' | b't' | b'r' | b' ' | b'\t' | b'\n', ..]) => at += 2,
+                _ => break,
+            }
+        }
+        last = at;
+        if n + c.len_utf8() > offset {
+            break;
+        }
+        at += match (style, rest(at).as_bytes()) {
+            (Some('"'), [b'\\', b'x', ..]) => 4,
+            (Some('"'), [b'\\', b'u', ..]) => 6,
+            (Some('"'), [b'\\', b'U', ..]) => 10,
+            (Some('"'), [b'\\', ..]) | (Some('\''), [b'\'', ..]) => 2,
+            (_, rest) => rest.first().map_or(0, |_| c.len_utf8()),
+        };
+    }
+    last.min(source.len())
 }
 
 fn put_string(text: &str, out: &mut String) {

@@ -79,7 +79,7 @@ fn short(text: &str) -> String {
 }
 
 /// A CIDR block of one family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Block {
     /// Any address of the block; bits beyond `bits` do not matter.
     pub base: Address,
@@ -99,6 +99,16 @@ impl Block {
             }
             _ => false,
         }
+    }
+
+    /// The same block with its lowest address as the base.
+    pub fn canonical(&self) -> Self {
+        let bits = u32::from(self.bits);
+        let base = match self.base {
+            Address::V4(base) => Address::V4(base & u32::MAX.checked_shl(32 - bits).unwrap_or(0)),
+            Address::V6(base) => Address::V6(base & u128::MAX.checked_shl(128 - bits).unwrap_or(0)),
+        };
+        Self { base, bits: self.bits }
     }
 
     /// Whether every address of `other` lies in the block.

@@ -7,8 +7,8 @@ mod portable;
 mod relations;
 
 use crate::catalog::{Catalog, Rule, RuleState};
-use crate::pattern::relate::{always, nothing};
-use crate::pattern::{Condition, Test};
+use crate::pattern::relate::{Normal, nothing};
+use crate::pattern::{Condition, Numbers, Test};
 use std::collections::BTreeSet;
 
 /// Codes and what they mean.
@@ -74,10 +74,10 @@ pub struct Sample {
 /// Looks at every rule of a catalog. Findings come in the order of bus and rule.
 pub fn lint(catalog: &Catalog, options: &Options) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for rule in catalog.rules() {
-        alone(rule, options, &mut findings);
-    }
     for bus in catalog.buses() {
+        for rule in catalog.rules().filter(|rule| rule.bus == bus.name) {
+            alone(rule, bus.numbers, options, &mut findings);
+        }
         let rules: Vec<&Rule> =
             catalog.rules().filter(|rule| rule.bus == bus.name && rule.state != RuleState::Disabled).collect();
         relations::look(&rules, bus.numbers, &mut findings);
@@ -94,7 +94,7 @@ fn finding(code: &'static str, rule: &Rule, spot: Spot, message: String, help: i
 }
 
 /// What can be said of a rule without any other.
-fn alone(rule: &Rule, options: &Options, findings: &mut Vec<Finding>) {
+fn alone(rule: &Rule, numbers: Numbers, options: &Options, findings: &mut Vec<Finding>) {
     let alternatives = &rule.pattern.alternatives;
     let dead: Vec<Option<&Condition>> = alternatives
         .iter()
@@ -117,8 +117,8 @@ fn alone(rule: &Rule, options: &Options, findings: &mut Vec<Finding>) {
         let help = "a field has one list; both bounds of a range stand in one `numeric`, other conditions in branches of `$or`";
         findings.push(finding("L0303", rule, Spot::Pattern(before), message, help));
     }
-    if let Some(broad) = alternatives.iter().find(|alternative| always(alternative)) {
-        let at = broad.conditions.first().map_or(0, |condition| condition.at);
+    if Normal::of(&rule.pattern, numbers).always() {
+        let at = alternatives.iter().find_map(|alternative| alternative.conditions.first()).map_or(0, |first| first.at);
         let message = "the rule matches every event of its bus that has the members of an EventBridge event".to_owned();
         findings.push(finding("L0307", rule, Spot::Pattern(at), message, "name values that only some events have"));
     }

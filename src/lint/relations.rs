@@ -1,57 +1,89 @@
 //! Rules of one bus that say what others say already.
+//!
+//! Not every pair is compared: a rule that matches all that another one does matches an event made for that other one,
+//! so the matcher finds the few that may.
 
 use super::{Finding, Spot, finding};
 use crate::catalog::Rule;
-use crate::pattern::relate::{covers, nothing};
-use crate::pattern::{Alternative, Condition, Numbers, Test};
-use std::collections::{BTreeSet, HashMap};
+use crate::matcher::{Builder, Judge};
+use crate::pattern::relate::Normal;
+use crate::pattern::{Alternative, Numbers};
+use std::collections::HashMap;
 
-/// What an alternative is filed under: a path, or a path with a plain text where that is all its list has.
-type Key<'r> = (&'r [u8], Option<&'r [u8]>);
+/// Rules that one rule is compared with, of those that match what was made for it.
+const COMPARED: usize = 10_000;
 
 /// Looks for pairs among the rules of a bus that are not disabled.
 pub fn look(rules: &[&Rule], numbers: Numbers, findings: &mut Vec<Finding>) {
     let mut first: HashMap<&str, &Rule> = HashMap::new();
-    let rules: Vec<&Rule> = rules
-        .iter()
-        .copied()
-        // What can never match is told of already.
-        .filter(|rule| rule.pattern.alternatives.iter().any(possible))
-        .filter(|rule| match first.get(&*rule.text) {
-            Some(other) => {
-                findings.push(same(rule, other));
-                false
+    let mut different: Vec<(&Rule, Normal)> = Vec::new();
+    for &rule in rules {
+        let normal = Normal::of(&rule.pattern, numbers);
+        match first.get(&*rule.text) {
+            // What can never match is told of already.
+            _ if normal.never() => {}
+            Some(other) => findings.push(same(rule, other)),
+            None => {
+                first.insert(&rule.text, rule);
+                different.push((rule, normal));
             }
-            None => first.insert(&rule.text, rule).is_none(),
-        })
-        .collect();
-    different(&rules, numbers, findings);
+        }
+    }
+    compare(&different, numbers, findings);
 }
 
 /// Rules of different texts.
-fn different(rules: &[&Rule], numbers: Numbers, findings: &mut Vec<Finding>) {
-    let filed = Filed::new(rules);
-    let covered: Vec<BTreeSet<usize>> = (0..rules.len())
-        .map(|n| {
-            let mut others = filed.candidates(&rules[n].pattern.alternatives);
-            others.retain(|&other| other != n && covers(&rules[other].pattern, &rules[n].pattern, numbers));
-            others
-        })
-        .collect();
-    for (n, rule) in rules.iter().enumerate() {
-        // Of rules that say the same, the later ones are told of the first.
-        let equal = covered[n].iter().copied().find(|&other| other < n && covered[other].contains(&n));
-        if let Some(other) = equal {
-            findings.push(same(rule, rules[other]));
-            continue;
+fn compare(rules: &[(&Rule, Normal)], numbers: Numbers, findings: &mut Vec<Finding>) {
+    let mut builder = Builder::new(0, numbers);
+    for (rule, _) in rules {
+        builder.add(&rule.pattern);
+    }
+    let matcher = builder.build();
+    let mut judge = Judge::new(&matcher);
+    for (n, (rule, normal)) in rules.iter().enumerate() {
+        let mut wider = None;
+        for other in candidates(&mut judge, n, normal).into_iter().filter(|&other| other != n).take(COMPARED) {
+            let (of, wide) = &rules[other];
+            let sends = sends(of, rule);
+            // Of rules that say the same, the later ones are told of the first.
+            if (other > n && (wider.is_some() || !sends)) || !wide.covers(normal) {
+                continue;
+            }
+            match (normal.covers(wide), other < n) {
+                (true, true) => {
+                    findings.push(same(rule, of));
+                    wider = None;
+                    break;
+                }
+                (true, false) => {}
+                (false, _) if sends => wider = wider.or(Some(of)),
+                (false, _) => {}
+            }
         }
-        let wider = covered[n].iter().copied().find(|&other| !covered[other].contains(&n) && sends(rules[other], rule));
-        if let Some(other) = wider {
-            let message = format!("rule `{}` matches all that this one does and has its targets", rules[other].name);
+        if let Some(wider) = wider {
+            let message = format!("rule `{}` matches all that this one does and has its targets", wider.name);
             let help = "each such event is delivered twice: remove one of the rules, or make the wide one narrower";
             findings.push(finding("L0306", rule, Spot::Pattern(0), message, help));
         }
     }
+}
+
+/// The rules that match every event made for one of them.
+fn candidates(judge: &mut Judge<'_>, rule: usize, normal: &Normal) -> Vec<usize> {
+    let mut candidates: Option<Vec<usize>> = None;
+    for event in normal.witnesses() {
+        let Ok(matched) = judge.matches(&event) else { continue };
+        let among = |rule: usize| u32::try_from(rule).is_ok_and(|rule| matched.binary_search(&rule).is_ok());
+        match &mut candidates {
+            _ if !among(rule) => {}
+            None => candidates = Some(matched.iter().map(|&rule| rule as usize).collect()),
+            Some(all) => all.retain(|&rule| among(rule)),
+        }
+        if candidates.as_ref().is_some_and(|all| all.len() <= 1) {
+            break;
+        }
+    }
+    candidates.unwrap_or_default()
 }
 
 fn same(rule: &Rule, other: &Rule) -> Finding {
@@ -82,57 +114,4 @@ fn sends(wide: &Rule, narrow: &Rule) -> bool {
     wide.state == narrow.state
         && !narrow.targets.is_empty()
         && narrow.targets.iter().all(|target| wide.targets.contains(target))
-}
-
-fn possible(alternative: &Alternative) -> bool {
-    !alternative.conditions.iter().any(|condition| nothing(&condition.tests))
-}
-
-/// Rules by what each of their alternatives asks, so that not every pair is compared.
-struct Filed<'r>(HashMap<Key<'r>, Vec<usize>>);
-
-impl<'r> Filed<'r> {
-    fn new(rules: &[&'r Rule]) -> Self {
-        let mut often: HashMap<Key<'r>, usize> = HashMap::new();
-        let all =
-            || rules.iter().enumerate().flat_map(|(n, rule)| rule.pattern.alternatives.iter().map(move |it| (n, it)));
-        for (_, alternative) in all() {
-            alternative.conditions.iter().flat_map(keys).for_each(|key| *often.entry(key).or_default() += 1);
-        }
-        let mut filed: HashMap<Key<'r>, Vec<usize>> = HashMap::new();
-        for (n, alternative) in all() {
-            // The condition that fewest have.
-            let weight = |condition: &&Condition| keys(condition).map(|key| often[&key]).sum::<usize>();
-            for key in alternative.conditions.iter().min_by_key(weight).into_iter().flat_map(keys) {
-                filed.entry(key).or_default().push(n);
-            }
-        }
-        Self(filed)
-    }
-
-    /// The rules that may cover the alternatives: they can only ask for fields, and for texts, that these ask for, too.
-    fn candidates(&self, alternatives: &'r [Alternative]) -> BTreeSet<usize> {
-        let of = |alternative: &'r Alternative| -> BTreeSet<usize> {
-            let keys = alternative.conditions.iter().flat_map(|it| keys(it).chain([(&*it.path, None)]));
-            keys.filter_map(|key| self.0.get(&key)).flatten().copied().collect()
-        };
-        let mut sets = alternatives.iter().map(of);
-        let first = sets.next().unwrap_or_default();
-        sets.fold(first, |all, set| all.intersection(&set).copied().collect())
-    }
-}
-
-/// Where a condition is filed: under each of its texts, where it has nothing else, or under its path.
-fn keys(condition: &Condition) -> impl Iterator<Item = Key<'_>> {
-    let text = |test| match test {
-        &Test::Text(ref text, None) => Some(text.as_slice()),
-        _ => None,
-    };
-    let texts: Option<Vec<&[u8]>> = condition.tests.iter().map(text).collect();
-    let path = &*condition.path;
-    let keys: Vec<Key<'_>> = match texts {
-        Some(texts) => texts.into_iter().map(|text| (path, Some(text))).collect(),
-        None => vec![(path, None)],
-    };
-    keys.into_iter()
 }

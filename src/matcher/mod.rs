@@ -15,12 +15,14 @@ mod condition;
 mod flat;
 mod index;
 mod intervals;
+mod judge;
 mod keys;
 mod probe;
 mod table;
 mod tree;
 
 pub use build::Builder;
+pub use judge::Judge;
 
 use crate::event::{self, Fault, Fields, PathTree, Value};
 use arrays::Memory;

@@ -6,7 +6,7 @@
 use crate::event::text::chars;
 
 /// An operand as the texts that are accepted at each place.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IgnoreCase {
     /// Lower- and upper-case mapping of each character.
     places: Vec<[Box<[u8]>; 2]>,
@@ -26,6 +26,18 @@ impl IgnoreCase {
             None => [bytes.into(), bytes.into()],
         });
         Self { places: places.collect(), operand: operand.into() }
+    }
+
+    /// Lower- and upper-case mapping of each character.
+    pub(super) fn places(&self) -> &[[Box<[u8]>; 2]] {
+        &self.places
+    }
+
+    /// The same with an operand in lower case, where that accepts the same texts.
+    pub(super) fn canonical(&self) -> Self {
+        let lower: Vec<u8> = self.places.iter().flat_map(|[lower, _]| lower.iter().copied()).collect();
+        let canonical = Self::new(&lower);
+        if canonical.places == self.places { canonical } else { self.clone() }
     }
 
     /// The operand as it was given.

@@ -1,7 +1,7 @@
 //! `wildcard` operands: literals between stars (section 5.3).
 
 /// A parsed operand: the literals before, between and after its stars.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Wildcard {
     /// One more than there are stars.
     literals: Vec<Box<[u8]>>,
@@ -38,6 +38,11 @@ impl Wildcard {
         }
         literals.push(literal.into_boxed_slice());
         Ok(Self { literals })
+    }
+
+    /// Literals with a star between each two; at least one.
+    pub(super) fn between(literals: Vec<Box<[u8]>>) -> Self {
+        Self { literals }
     }
 
     /// The literals before, between and after the stars.

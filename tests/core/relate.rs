@@ -4,7 +4,7 @@ use crate::equal::run;
 use crate::generate::{event, pattern, scalar, test, tied_event, tied_pattern};
 use proptest::prelude::*;
 use sluice::event::Tree;
-use sluice::pattern::relate::{always, covers, everything, nothing};
+use sluice::pattern::relate::{Normal, everything, nothing};
 use sluice::pattern::{Limits, Numbers, Pattern, matches, parse};
 use std::cell::Cell;
 
@@ -27,10 +27,11 @@ fn sound(
     let strategy = (prop::collection::vec(pattern, 16), prop::collection::vec(event, 12), any::<bool>());
     run(name, cases, &strategy, |(patterns, events, by_text)| {
         let numbers = if by_text { Numbers::Text } else { Numbers::Value };
-        let patterns: Vec<_> = patterns.iter().filter_map(|text| Some((text, read(text)?))).collect();
-        for (wide_text, wide) in &patterns {
-            for (narrow_text, narrow) in &patterns {
-                if wide_text == narrow_text || !covers(wide, narrow, numbers) {
+        let normal = |text: &String| read(text).map(|pattern| (text.clone(), Normal::of(&pattern, numbers), pattern));
+        let patterns: Vec<_> = patterns.iter().filter_map(normal).collect();
+        for (wide_text, covering, wide) in &patterns {
+            for (narrow_text, covered, narrow) in &patterns {
+                if wide_text == narrow_text || !covering.covers(covered) {
                     continue;
                 }
                 proved.set(proved.get() + 1);
@@ -63,6 +64,26 @@ fn a_pattern_that_covers_another_matches_what_it_matches() {
     sound("covers_any", 200, pattern(), event());
 }
 
+/// Nearly every pattern has an event made for it that it matches, and so do those that cover it.
+#[test]
+fn witnesses_match() {
+    let (asked, found) = (Cell::new(0), Cell::new(0));
+    let strategy = (prop::collection::vec(pattern(), 16), any::<bool>());
+    run("witnesses", 200, &strategy, |(patterns, by_text)| {
+        let numbers = if by_text { Numbers::Text } else { Numbers::Value };
+        for pattern in patterns.iter().filter_map(|text| read(text)) {
+            let normal = Normal::of(&pattern, numbers);
+            let matching = |event: &Vec<u8>| matches(&pattern, &Tree::parse(event).expect("an event"), numbers);
+            asked.set(asked.get() + u64::from(!normal.never()));
+            found.set(found.get() + u64::from(normal.witnesses().any(|event| matching(&event))));
+        }
+        Ok(())
+    });
+    let (asked, found) = (asked.get(), found.get());
+    println!("{found} of {asked} patterns have a witness");
+    assert!(asked > 1000 && found * 10 > asked * 9, "{found} of {asked}");
+}
+
 #[test]
 fn lists_that_accept_all_or_nothing_do() {
     let strategy = (prop::collection::vec(test(), 1..4), prop::collection::vec(scalar(), 24), any::<bool>());
@@ -74,10 +95,10 @@ fn lists_that_accept_all_or_nothing_do() {
         let tests = &pattern.alternatives[0].conditions[0].tests;
         for value in &values {
             let accepted = decides(&pattern, &format!("{{\"a\":{value}}}"), numbers);
-            prop_assert!(accepted || !everything(tests), "{} on {}", text, value);
+            prop_assert!(accepted || !everything(tests, numbers), "{} on {}", text, value);
             prop_assert!(!accepted || !nothing(tests), "{} on {}", text, value);
         }
-        proved.set(proved.get() + u64::from(everything(tests)));
+        proved.set(proved.get() + u64::from(everything(tests, numbers)));
         Ok(())
     });
     assert!(proved.get() > 50, "{} lists accept everything", proved.get());
@@ -85,9 +106,10 @@ fn lists_that_accept_all_or_nothing_do() {
 
 #[test]
 fn rows() {
+    let form = |text: &str, numbers| Normal::of(&read(text).expect("a pattern"), numbers);
     let check = |wide: &str, narrow: &str, want: bool| {
-        let (wide, narrow) = (read(wide).expect("a pattern"), read(narrow).expect("a pattern"));
-        assert_eq!(covers(&wide, &narrow, Numbers::Value), want, "{narrow:?} by {wide:?}");
+        let said = form(wide, Numbers::Value).covers(&form(narrow, Numbers::Value));
+        assert_eq!(said, want, "{narrow} by {wide}");
     };
     check(r#"{"a":[1]}"#, r#"{"a":[1],"b":[2]}"#, true);
     check(r#"{"a":[1],"b":[2]}"#, r#"{"a":[1]}"#, false);
@@ -102,11 +124,83 @@ fn rows() {
     check(r#"{"a":[{"anything-but":{"prefix":"x"}}]}"#, r#"{"a":[{"prefix":"y"}]}"#, true);
     check(r#"{"a":[{"exists":true}]}"#, r#"{"a":[{"exists":true},{"exists":false}]}"#, false);
     check(r#"{"$or":[{"a":[1]},{"b":[1]}]}"#, r#"{"b":[1],"c":[1]}"#, true);
+    check(r#"{"$or":[{"a":[1]},{"b":[1]}]}"#, r#"{"c":[1]}"#, false);
     // Another path may choose the element whose `b` is absent.
     check(r#"{"r":{"b":[{"exists":false}]}}"#, r#"{"r":{"a":[1],"b":[{"exists":false}]}}"#, false);
-    let always = |text: &str| read(text).expect("a pattern").alternatives.iter().any(always);
-    assert!(always(r#"{"source":[{"prefix":""}]}"#));
-    assert!(always(r#"{"source":[{"anything-but":["a"]},{"anything-but":["b"]}],"account":[{"exists":true}]}"#));
-    assert!(!always(r#"{"source":[{"anything-but":["a"]}]}"#));
-    assert!(!always(r#"{"detail":{"a":[{"exists":true}]}}"#));
+    // What no double lies in matches nothing, so anything covers it.
+    check(r#"{"b":[1]}"#, r#"{"a":[{"numeric":[">",5,"<",5.000000000000001]}]}"#, true);
+    check(r#"{"a":[{"numeric":["<",5]},{"numeric":[">=",5]}]}"#, r#"{"a":[{"numeric":[">",0]}]}"#, true);
+    check(r#"{"a":[{"numeric":["<",5]},{"numeric":[">",5]}]}"#, r#"{"a":[{"numeric":[">",0]}]}"#, false);
+    check(r#"{"a":[{"prefix":{"equals-ignore-case":"ab"}}]}"#, r#"{"a":[{"equals-ignore-case":"ABc"}, "aBd"]}"#, true);
+    check(r#"{"a":[{"prefix":{"equals-ignore-case":"ab"}}]}"#, r#"{"a":[{"prefix":"a"}]}"#, false);
+    check(r#"{"a":[{"prefix":"12"}]}"#, r#"{"a":[{"equals-ignore-case":"12a"}]}"#, true);
+    check(r#"{"a":[{"anything-but":{"wildcard":"x*y"}}]}"#, r#"{"a":[{"wildcard":"x*z"}]}"#, true);
+    check(r#"{"a":[{"anything-but":["10.0.0.1"]}]}"#, r#"{"a":[{"cidr":"11.0.0.0/8"}]}"#, true);
+}
+
+#[test]
+fn spellings_of_one_condition_are_the_same() {
+    let check = |one: &str, other: &str, numbers: Numbers, want: bool| {
+        let form = |text: &str| Normal::of(&read(text).unwrap_or_else(|| panic!("{text}")), numbers);
+        let (one_form, other_form) = (form(one), form(other));
+        let said = one_form.covers(&other_form) && other_form.covers(&one_form);
+        assert_eq!(said, want, "{one} and {other}, {numbers:?}");
+    };
+    let field = |list: &str| format!("{{\"a\":[{list}]}}");
+    let lists = |one: &str, other: &str, want| check(&field(one), &field(other), Numbers::Value, want);
+    lists(r#""x""#, r#"{"exactly":"x"}"#, true);
+    lists(r#""10.0.0.1""#, r#"{"exactly":"10.0.0.1"}"#, false);
+    lists(r#""::1""#, r#""0:0::1""#, true);
+    lists(r#""x""#, r#"{"wildcard":"x"}"#, true);
+    lists(r#"{"prefix":"x"}"#, r#"{"wildcard":"x*"}"#, true);
+    lists(r#"{"wildcard":"*"}"#, r#"{"prefix":""}"#, true);
+    lists(r#"{"equals-ignore-case":"aB1"}"#, r#"{"equals-ignore-case":"Ab1"}"#, true);
+    lists(r#"{"equals-ignore-case":"123"}"#, r#""123""#, true);
+    lists(r#"5"#, r#"{"numeric":["=",5]}"#, true);
+    lists(r#"5"#, r#"5.0"#, true);
+    lists(r#"{"anything-but":5}"#, r#"{"anything-but":[5.0]}"#, true);
+    lists(r#"{"anything-but":["x","y"]}"#, r#"{"anything-but":["y","x"]}"#, true);
+    lists(r#"{"anything-but":["x"]}"#, r#"{"anything-but":{"wildcard":"x"}}"#, true);
+    lists(r#"{"anything-but":["x"]}"#, r#"{"anything-but":{"prefix":"x"}}"#, false);
+    lists(r#"{"cidr":"10.1.2.3/8"}"#, r#"{"cidr":"10.0.0.0/8"}"#, true);
+    lists(r#"{"exists":true}"#, r#"{"anything-but":["x"]},"x""#, true);
+    lists(r#"{"exists":true}"#, r#"{"anything-but":["x"]},{"anything-but":[1]}"#, true);
+    lists(r#"{"exists":true}"#, r#"{"prefix":""},true,false,null"#, false);
+    check(&field("5"), &field("5.0"), Numbers::Text, false);
+    check(&field("5"), r#"{"a":[{"numeric":["=",5]}]}"#, Numbers::Text, false);
+    let values = |one: &str, other: &str, want| check(one, other, Numbers::Value, want);
+    values(r#"{"a":["x","y"]}"#, r#"{"$or":[{"a":["x"]},{"a":["y"]}]}"#, true);
+    values(
+        r#"{"a":["x","y"],"b":[1,2]}"#,
+        r#"{"$or":[{"a":["x"],"b":[1]},{"a":["x"],"b":[2]},{"a":["y"],"b":[2]},{"a":["y"],"b":[1]}]}"#,
+        true,
+    );
+    values(
+        r#"{"a":["x","y"],"b":[1,2]}"#,
+        r#"{"$or":[{"a":["x"],"b":[1]},{"a":["x"],"b":[2]},{"a":["y"],"b":[2]}]}"#,
+        false,
+    );
+    values(r#"{"a":{"b":["x"]}}"#, r#"{"a.b":["x"]}"#, true);
+    values(r#"{"$or":[{"a":[1]},{"b":[1]}]}"#, r#"{"$or":[{"b":[1]},{"a":[1]}]}"#, true);
+}
+
+#[test]
+fn patterns_that_match_all_events_are_known() {
+    let check = |text: &str, numbers: Numbers, want: bool| {
+        assert_eq!(Normal::of(&read(text).expect("a pattern"), numbers).always(), want, "{text}");
+    };
+    let always = |text: &str, want| check(text, Numbers::Value, want);
+    always(r#"{"source":[{"prefix":""}]}"#, true);
+    always(r#"{"source":[{"anything-but":["a"]},{"anything-but":["b"]}],"account":[{"exists":true}]}"#, true);
+    always(r#"{"source":[{"anything-but":["a"]}]}"#, false);
+    always(r#"{"source":[{"anything-but":["a"]}, "a"]}"#, true);
+    always(r#"{"detail":{"a":[{"exists":true}]}}"#, false);
+    always(r#"{"detail":{"a":["x",{"anything-but":["x"]},{"exists":false}]}}"#, true);
+    always(r#"{"$or":[{"detail":{"a":[{"exists":true}]}},{"detail":{"a":[{"exists":false}]}}]}"#, true);
+    always(r#"{"$or":[{"source":["a"]},{"source":[{"anything-but":"a"}]}]}"#, true);
+    always(r#"{"$or":[{"source":["a"]},{"source":[{"anything-but":"b"}]}]}"#, false);
+    always(r#"{"$or":[{"source":["a"]},{"region":[{"anything-but":"a"}]}]}"#, false);
+    let numbers = r#"{"detail":{"a":[{"anything-but":5},5.0,{"exists":false}]}}"#;
+    check(numbers, Numbers::Value, true);
+    check(numbers, Numbers::Text, false);
 }

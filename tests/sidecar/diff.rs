@@ -79,6 +79,17 @@ fn samples_are_few_and_short() {
         "{}",
         said.out
     );
+    // Two frames with one between them that is to be skipped.
+    let frame = |count| {
+        ruzstd::encoding::compress_to_vec(line.repeat(count).as_bytes(), ruzstd::encoding::CompressionLevel::Fastest)
+    };
+    let skipped = [&0x184D_2A50u32.to_le_bytes()[..], &3u32.to_le_bytes()[..], b"abc"].concat();
+    std::fs::write(place.path().join("e.zst"), [frame(3), skipped, frame(1)].concat()).expect("a file");
+    let zstd = place.run(&["diff", "o.yaml", "n.yaml", "--events", "e.zst"], "");
+    assert_eq!(zstd.out, said.out.replace("e.gz", "e.zst"), "{}", zstd.err);
+    std::fs::write(place.path().join("cut.zst"), &frame(3)[..30]).expect("a file");
+    let cut = place.run(&["diff", "o.yaml", "n.yaml", "--events", "cut.zst"], "");
+    assert!(cut.code == Some(74) && cut.err.contains("cannot read cut.zst"), "{}", cut.err);
     let samples: Vec<&str> = said.out.lines().filter(|line| line.contains("lost   ")).collect();
     assert_eq!(samples.len(), 3);
     assert!(

@@ -4,11 +4,11 @@
 //! to others: printing.
 
 use super::super::explain::line;
-use super::super::patterns::Judge;
 use super::same::{compact, difference};
 use crate::catalog::{Catalog, RuleState};
 use crate::config::rule_tests::RuleTest;
 use crate::event::{Scanner, Tree};
+use crate::matcher::Judge;
 use crate::pattern::explain::{explain, paths};
 use crate::plan::{BusPlan, Plan};
 use crate::transform::Context;

@@ -5,8 +5,9 @@ mod ends;
 mod exposure;
 
 use super::model::{self, Config, FileConfig, FormedTarget, RuleTarget as RuleTargetConfig};
+use super::place::json_place;
 use super::problem::Problem;
-use super::yaml::{Document, NodeId};
+use super::yaml::Document;
 use crate::catalog::{self, Catalog, CatalogError, Command};
 use crate::pattern::{self, Numbers, PatternError};
 use crate::transform::{Input, JsonPath, Template, check_constant};
@@ -270,7 +271,7 @@ impl Check<'_> {
         problem.service = Some(error.message.clone());
         problem.help = Some(remedy(&error.message).to_owned());
         let path = ["rules", name, "pattern"];
-        let at = document.find(&path).map(|id| pattern_place(document, id, error.at));
+        let at = document.find(&path).map(|id| json_place(document, id, error.at));
         problem.at = at.or_else(|| Some(document.at_path(&path)));
         self.problems.push(problem);
     }
@@ -322,18 +323,6 @@ fn remedy(message: &str) -> &'static str {
     ];
     let found = REMEDIES.iter().find(|(part, _)| message.contains(part));
     found.map_or("the README's chapter on patterns shows every operator", |(_, help)| help)
-}
-
-/// The node of the fault: offsets into the JSON form lead back to the YAML that it was made of.
-pub(super) fn pattern_place(document: &Document, id: NodeId, offset: usize) -> super::problem::At {
-    let node = match document.json(id) {
-        Ok((_, origins)) => {
-            let after = origins.partition_point(|(at, _)| *at <= offset);
-            origins[after.saturating_sub(1)].1
-        }
-        Err((node, _)) => node,
-    };
-    document.at(node, &document.path_of(node))
 }
 
 fn input(formed: &FormedTarget) -> Result<Input, (&'static str, String)> {
