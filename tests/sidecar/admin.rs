@@ -10,6 +10,7 @@ struct Running {
     place: Place,
     admin: String,
     child: Guard,
+    sent: u64,
 }
 
 impl Running {
@@ -24,7 +25,7 @@ impl Running {
         let place = Place::new(&[("c.yaml", &config)]);
         let child = Guard(place.command(&["run", "-c", "c.yaml"]).spawn().expect("a process"));
         until("it has started", || get(&admin, "/startupz").is_some_and(|(status, _)| status.contains("200")));
-        Self { place, admin, child }
+        Self { place, admin, child, sent: 0 }
     }
 
     /// Sends an event; the largest number stands for a line that is none.
@@ -33,6 +34,7 @@ impl Running {
         if n == u64::MAX {
             return writeln!(stdin, "no event").expect("a line");
         }
+        self.sent += 1;
         writeln!(stdin, "{{\"source\":\"s\",\"detail\":{{\"n\":{n},\"odd\":{}}}}}", n % 2 == 1).expect("a line");
     }
 
@@ -219,6 +221,13 @@ fn tap_counts_what_it_does_not_show() {
 /// What `explain --live` says, with an event sent again and again until it ends by itself.
 fn live(running: &mut Running, arguments: &[&str], n: u64) -> (Option<i32>, String, String) {
     let url = format!("http://{}", running.admin);
+    until("what was sent before has passed", || {
+        let (_, stats) = get(&running.admin, "/api/v1/stats").expect("an answer");
+        let stats: Value = serde_json::from_str(&stats).expect("JSON");
+        let buses = stats["buses"].as_array().expect("a list");
+        let count = |name: &str| buses.iter().filter_map(|bus| bus[name].as_u64()).sum::<u64>();
+        count("matched") + count("unmatched") == running.sent
+    });
     let mut command = running.place.command(&[&["explain", "--live"], arguments, &["--admin-url", &url]].concat());
     let mut child = Guard(command.spawn().expect("a process"));
     until("it has ended", || {

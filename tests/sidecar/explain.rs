@@ -19,6 +19,7 @@ fn check(place: &Place, arguments: &[&str], environment: &[(&str, &str)], code: 
 
 /// Where a value is missing and no path is near, what stands deepest on the way is named.
 #[test]
+#[expect(clippy::too_many_lines, reason = "rows")]
 fn a_missing_value_has_a_parent() {
     let total = "{\"detail\":{\"order\":{\"total\":[5]}}}";
     let rows = [
@@ -194,6 +195,9 @@ fn output_is_short_and_harmless() {
     assert_eq!(value["why"], "text, and a number is wanted");
 }
 
+/// Arguments, environment, exit code and what is said.
+type Row<'r> = (&'r [&'r str], &'r [(&'r str, &'r str)], i32, &'r [&'r str]);
+
 /// Flags that do not go together are wrong usage when typed; what is typed wins over the environment.
 #[test]
 fn flags_and_their_twins() {
@@ -208,7 +212,7 @@ fn flags_and_their_twins() {
     let text = ("SLUICE_EXPLAIN_NUMBER_MATCHING", "text");
     let given = ["--event", "e.json"];
     let by_text = "`number_matching` of their bus";
-    let rows: [(&[&str], &[(&str, &str)], i32, &[&str]); 21] = [
+    let rows: [Row<'_>; 21] = [
         (&["--event", "e.json", "-c", "r.yaml", "--number-matching", "text"], &[], 2, &[by_text]),
         (&["--event", "e.json", "-c", "r.yaml", "--number-matching", "value"], &[], 2, &[by_text]),
         (&["--event", "e.json", "-c", "r.yaml", "--pattern", "{}"], &[], 2, &["not both"]),
