@@ -11,7 +11,7 @@ use crate::app::{Exit, Failed};
 use crate::cli::rules::Form;
 use crate::config::model::NumberMatching;
 use crate::event::Tree;
-use crate::pattern::{Limits, Numbers, parse};
+use crate::pattern::{Limits, Numbers, PatternError, parse};
 use reqwest::Method;
 use serde::Deserialize;
 use std::io::Write;
@@ -121,6 +121,7 @@ impl Watch<'_> {
         let Ok(tree) = Tree::parse(seen.text.as_bytes()) else { return Ok(false) };
         let of_bus = |ask: &&Ask| ask.rule.as_ref().is_none_or(|rule| rule.bus == seen.bus);
         let (told, hard) = tell(self.rules.asks.iter().filter(of_bus), &tree);
+        let too_hard = !hard.is_empty();
         for rule in hard {
             let name = rule.map_or("the pattern".to_owned(), |rule| format!("rule {}", rule.name));
             eprintln!("sluice: {name} is left out for an event on bus {}: {TOO_MANY}", seen.bus);
@@ -131,8 +132,8 @@ impl Watch<'_> {
             Stage::Matched => matched,
             Stage::Ingress => true,
         };
-        // Rules of other buses say nothing of this one.
-        if !wanted || (told.is_empty() && self.explain.rule.is_some()) {
+        // Rules of other buses, and those that are left out, say nothing of it.
+        if !wanted || (told.is_empty() && (too_hard || self.explain.rule.is_some())) {
             return Ok(false);
         }
         self.print(&seen, &told, &Event::new(&tree))?;
@@ -188,7 +189,10 @@ impl Watch<'_> {
 }
 
 fn ask(rule: RuleView) -> Option<Ask> {
-    let pattern = parse(rule.pattern.as_bytes(), &Limits::default()).ok()?;
+    let parsed = parse(rule.pattern.as_bytes(), &Limits::default());
+    let left_out =
+        |error: &PatternError| eprintln!("sluice: rule {} on bus {} is left out: {error}", rule.name, rule.bus);
+    let pattern = parsed.inspect_err(left_out).ok()?;
     let numbers = match rule.number_matching {
         NumberMatching::Value => Numbers::Value,
         NumberMatching::Text => Numbers::Text,
