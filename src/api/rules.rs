@@ -3,7 +3,9 @@
 use super::Admin;
 use super::server::{self, problem};
 use crate::catalog::{self, Rule};
+use crate::config::model::NumberMatching;
 use crate::control::{ControlError, View};
+use crate::pattern::Numbers;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{Request, Response, StatusCode};
@@ -57,6 +59,8 @@ pub struct RuleView {
     pub overridden: bool,
     /// The pattern as it was given.
     pub pattern: String,
+    /// How its bus compares numbers.
+    pub number_matching: NumberMatching,
     /// Names of targets, in order.
     pub targets: Vec<String>,
     /// What it is for.
@@ -69,12 +73,17 @@ pub struct RuleView {
 
 impl RuleView {
     fn new(rule: &Rule, view: &View) -> Self {
+        let numbers = view.catalog.bus(&rule.bus).map(|bus| bus.numbers).unwrap_or_default();
         Self {
             bus: rule.bus.clone(),
             name: rule.name.clone(),
             state: rule.state.into(),
             overridden: view.overrides.contains_key(&(rule.bus.clone(), rule.name.clone())),
             pattern: rule.text.to_string(),
+            number_matching: match numbers {
+                Numbers::Value => NumberMatching::Value,
+                Numbers::Text => NumberMatching::Text,
+            },
             targets: rule.targets.iter().map(|target| target.target.clone()).collect(),
             description: rule.about.description.clone(),
             owner: rule.about.owner.clone(),

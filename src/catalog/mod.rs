@@ -169,6 +169,11 @@ impl Catalog {
         self.buses.values()
     }
 
+    /// A bus.
+    pub fn bus(&self, name: &str) -> Option<&Bus> {
+        self.buses.get(name)
+    }
+
     /// Targets by name.
     pub fn targets(&self) -> impl Iterator<Item = &Target> {
         self.targets.values()

@@ -114,6 +114,30 @@ impl Session {
     }
 }
 
+/// Server-sent events to the texts that they carry.
+#[derive(Default)]
+pub struct Feed {
+    rest: Vec<u8>,
+}
+
+impl Feed {
+    /// The texts that a further chunk completes.
+    pub fn push(&mut self, chunk: &[u8]) -> Vec<String> {
+        self.rest.extend_from_slice(chunk);
+        let whole = self.rest.iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
+        let lines: Vec<u8> = self.rest.drain(..whole).collect();
+        let data = lines.split(|&b| b == b'\n').filter_map(|line| line.strip_prefix(b"data: "));
+        data.map(|data| String::from_utf8_lossy(data).into_owned()).collect()
+    }
+}
+
+/// What the tap says of an event, and the event's own text, which follows the last member before it and stays as it is.
+pub fn parts(shown: &str) -> (serde_json::Value, &str) {
+    let (about, event) = shown.trim_end().split_once(",\"event\":").unwrap_or((shown, ""));
+    // Without the event, which may be deeper than serde_json reads.
+    (serde_json::from_str(&format!("{about}}}")).unwrap_or_default(), event.strip_suffix('}').unwrap_or(event))
+}
+
 /// A bus or rule in a path.
 pub fn segment(name: &str) -> String {
     percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()

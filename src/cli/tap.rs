@@ -1,6 +1,6 @@
 //! `sluice tap`: live events of a running process.
 
-use super::admin::Remote;
+use super::admin::{Feed, Remote, parts};
 use super::output;
 use super::patterns::Comparing;
 use crate::app::{Exit, Failed};
@@ -57,7 +57,7 @@ impl Tap {
         let session = self.remote.session()?;
         session.block_on(async {
             let mut answer = session.ask(Method::GET, "/api/v1/tap", &query, None).await?;
-            let mut lines = Lines { long: self.long, rest: Vec::new(), skipped: 0 };
+            let mut lines = Lines { long: self.long, feed: Feed::default(), skipped: 0 };
             let end = self.duration.map(|duration| tokio::time::Instant::now() + duration);
             loop {
                 let chunk = match end {
@@ -87,23 +87,17 @@ impl Tap {
 /// Server-sent events to lines.
 struct Lines {
     long: bool,
-    rest: Vec<u8>,
+    feed: Feed,
     skipped: u64,
 }
 
 impl Lines {
     fn push(&mut self, chunk: &[u8]) -> Result<(), Failed> {
-        self.rest.extend_from_slice(chunk);
         let mut out = std::io::stdout().lock();
-        while let Some(end) = self.rest.iter().position(|&b| b == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            let Some(data) = line.strip_prefix(b"data: ") else { continue };
-            let data = String::from_utf8_lossy(data);
-            let seen: serde_json::Value = serde_json::from_str(&data).unwrap_or_default();
-            self.skipped += seen["skipped"].as_u64().unwrap_or(0);
-            // The event's own text follows the last member before it, so that it stays as it is.
-            let event = data.split_once(",\"event\":").map_or(&*data, |(_, event)| event.trim_end());
-            let shown = if self.long { data.trim_end() } else { event.strip_suffix('}').unwrap_or(event) };
+        for data in self.feed.push(chunk) {
+            let (about, event) = parts(&data);
+            self.skipped += about["skipped"].as_u64().unwrap_or(0);
+            let shown = if self.long { data.trim_end() } else { event };
             writeln!(out, "{shown}").and_then(|()| out.flush()).map_err(output)?;
         }
         Ok(())

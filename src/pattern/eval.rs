@@ -19,8 +19,8 @@ pub enum Numbers {
 /// A leaf with its array places: array number and element index, outermost first.
 pub(super) struct Leaf<'t> {
     pub node: Node<'t>,
-    kind: Kind,
-    text: Cow<'t, [u8]>,
+    pub kind: Kind,
+    pub text: Cow<'t, [u8]>,
     pub places: Vec<(u32, u32)>,
 }
 
@@ -197,6 +197,11 @@ fn same_number(want: &Number, text: &[u8], numbers: Numbers) -> bool {
         (Numbers::Value, Some(want), Some(value)) => want == value,
         _ => want.text == text,
     }
+}
+
+/// Whether a text is a number of the same value.
+pub(super) fn same_value(want: &Number, text: &[u8]) -> bool {
+    number::comparable(text).is_some_and(|value| want.value == Some(value))
 }
 
 /// Literals with stars between them against `text`, by trying every place for the first star's run.

@@ -1,6 +1,7 @@
 //! Why a pattern matches an event or does not, field by field. Built on the naive evaluator, whose verdict it gives.
 
 use super::eval::{Leaf, Leaves, Search, accepts, consistent, flatten};
+use super::why::why;
 use super::{Alternative, Condition, Numbers, Pattern, Test};
 use crate::event::{Kind, Node, Tree};
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -64,6 +65,8 @@ pub struct Seen {
     pub text: String,
     /// Whether a test accepts it.
     pub accepted: bool,
+    /// Why no test does, in few words; empty where one does, and where no value is wanted.
+    pub why: &'static str,
     /// Whether it lies in the elements of arrays by which the branch matched; where none did, none is left out.
     pub chosen: bool,
 }
@@ -110,14 +113,16 @@ fn finding(
     ordered.sort_by_key(|leaf| leaf.node.at());
     let seen: Vec<Seen> = ordered
         .into_iter()
-        .map(|leaf| Seen {
-            at: places.get(&leaf.node.at()).cloned().unwrap_or_default(),
-            text: String::from_utf8_lossy(leaf.node.raw()).into_owned(),
-            accepted: condition
-                .tests
-                .iter()
-                .any(|test| !matches!(test, Test::Exists(false)) && accepts(test, leaf, numbers)),
-            chosen: !matched || consistent(&leaf.places, choice),
+        .map(|leaf| {
+            let takes = |test: &Test| !matches!(test, Test::Exists(false)) && accepts(test, leaf, numbers);
+            let accepted = condition.tests.iter().any(takes);
+            Seen {
+                at: places.get(&leaf.node.at()).cloned().unwrap_or_default(),
+                text: String::from_utf8_lossy(leaf.node.raw()).into_owned(),
+                accepted,
+                why: if accepted { "" } else { why(&condition.tests, leaf, numbers) },
+                chosen: !matched || consistent(&leaf.places, choice),
+            }
         })
         .collect();
     let absence = condition.tests.contains(&Test::Exists(false));

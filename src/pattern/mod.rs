@@ -12,6 +12,8 @@ mod operator;
 mod parse;
 pub mod relate;
 mod show;
+pub mod way;
+mod why;
 mod wildcard;
 
 pub use eval::{Numbers, matches};

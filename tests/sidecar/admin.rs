@@ -2,7 +2,7 @@
 
 use crate::process::{Guard, Place, exchange, free_address, get, until};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
 /// A process that routes lines, with its admin address.
@@ -10,6 +10,7 @@ struct Running {
     place: Place,
     admin: String,
     child: Guard,
+    sent: u64,
 }
 
 impl Running {
@@ -24,7 +25,7 @@ impl Running {
         let place = Place::new(&[("c.yaml", &config)]);
         let child = Guard(place.command(&["run", "-c", "c.yaml"]).spawn().expect("a process"));
         until("it has started", || get(&admin, "/startupz").is_some_and(|(status, _)| status.contains("200")));
-        Self { place, admin, child }
+        Self { place, admin, child, sent: 0 }
     }
 
     /// Sends an event; the largest number stands for a line that is none.
@@ -33,6 +34,7 @@ impl Running {
         if n == u64::MAX {
             return writeln!(stdin, "no event").expect("a line");
         }
+        self.sent += 1;
         writeln!(stdin, "{{\"source\":\"s\",\"detail\":{{\"n\":{n},\"odd\":{}}}}}", n % 2 == 1).expect("a line");
     }
 
@@ -214,6 +216,122 @@ fn tap_counts_what_it_does_not_show() {
     reader.join().expect("a reader");
     assert!(counts[1] > 0 && counts[2] > 0 && counts.iter().sum::<u64>() < sent, "{counts:?} of {sent}");
     until("all are routed", || running.lines() as u64 == sent);
+}
+
+/// What `explain --live` says, with an event sent again and again until it ends by itself.
+fn live(running: &mut Running, arguments: &[&str], n: u64) -> (Option<i32>, String, String) {
+    let url = format!("http://{}", running.admin);
+    until("what was sent before has passed", || {
+        let (_, stats) = get(&running.admin, "/api/v1/stats").expect("an answer");
+        let stats: Value = serde_json::from_str(&stats).expect("JSON");
+        let buses = stats["buses"].as_array().expect("a list");
+        let count = |name: &str| buses.iter().filter_map(|bus| bus[name].as_u64()).sum::<u64>();
+        count("matched") + count("unmatched") == running.sent
+    });
+    let mut command = running.place.command(&[&["explain", "--live"], arguments, &["--admin-url", &url]].concat());
+    let mut child = Guard(command.spawn().expect("a process"));
+    until("it has ended", || {
+        running.send(n);
+        child.0.try_wait().expect("a status").is_some()
+    });
+    let (mut out, mut err) = (String::new(), String::new());
+    child.0.stdout.take().expect("a pipe").read_to_string(&mut out).expect("text");
+    child.0.stderr.take().expect("a pipe").read_to_string(&mut err).expect("text");
+    (child.0.wait().expect("a status").code(), out, err)
+}
+
+#[test]
+fn explain_tells_of_live_events() {
+    let mut running = Running::start();
+    let mine = "buses: { a/b: { number_matching: text } }\ntargets: { out: { stdout: {} } }\n\
+                rules: { mine: { bus: a/b, pattern: { detail: { n: [2.0] } }, targets: [out] } }\n";
+    running.place.write("mine.yaml", mine);
+    let one = ["--limit", "1"];
+    let rows: [(&[&str], u64, &[&str]); 8] = [
+        (
+            &["--rule", "big"],
+            3,
+            &[
+                "event on bus a/b: {\"source\":\"s\",\"detail\":{\"n\":3,\"odd\":true}}\n\
+                 rule big on bus a/b does not match: 1 of 1 condition in the way\n",
+                "  FAIL detail.n {\"numeric\":[\">\",5]}\n         3 (not in that range)\n",
+            ],
+        ),
+        (&["--rule", "big", "--stage", "matched"], 7, &["\"n\":7", "rule big on bus a/b matches\n"]),
+        (&["--rule", "big", "--stage", "ingress"], 9, &["\"n\":9", "rule big on bus a/b matches\n"]),
+        (&["--bus", "a/b"], 4, &["rule big on bus a/b does", "rule odd on bus a/b (disabled) does not match"]),
+        // What only a rule that rests matches goes nowhere.
+        (&[], 5, &["rule odd on bus a/b (disabled) matches\n", "rule big on bus a/b does not"]),
+        (&["-c", "mine.yaml"], 2, &["rule mine on bus a/b does not match", "2 (the same number, spelled differently"]),
+        (
+            &["--pattern", "{\"detail\":{\"n\":[2.0,3]}}", "--number-matching", "text"],
+            2,
+            &["the pattern does not match", "2 (the same number, spelled differently"],
+        ),
+        (
+            &["--rule", "big", "-o", "json"],
+            1,
+            &[
+                "{\"bus\":\"a/b\",\"rules\":[{\"rule\":\"big\",",
+                "\"verdict\":\"rejected\"",
+                ",\"event\":{\"source\":\"s\",\"detail\":{\"n\":1,\"odd\":true}}}\n",
+            ],
+        ),
+    ];
+    for (arguments, n, parts) in rows {
+        let (code, out, err) = live(&mut running, &[arguments, &one].concat(), n);
+        assert_eq!(code, Some(0), "{arguments:?}: {err}");
+        for part in parts {
+            assert!(out.contains(part), "{arguments:?}: `{part}` is not in\n{out}");
+        }
+    }
+    let refused: [(&[&str], i32, &str); 4] = [
+        (&["--rule", "gone"], 1, "there is no rule gone; `sluice rules ls` lists them"),
+        (&["--bus", "gone"], 78, "bus gone does not exist"),
+        (&["--rate", "x"], 78, "rate"),
+        (&["--event", "{}"], 2, "leave out --event"),
+    ];
+    for (arguments, code, part) in refused {
+        let said = live(&mut running, arguments, 1);
+        assert!(said.0 == Some(code) && said.2.contains(part), "{arguments:?}: {said:?}");
+    }
+    assert_eq!(live(&mut running, &["--for", "10ms"], 9).0, Some(0));
+}
+
+/// Events deeper than serde_json reads; what the rate leaves out; a rule that changes meanwhile; an interrupt.
+#[test]
+fn explain_goes_on_until_it_is_interrupted() {
+    let mut running = Running::start();
+    let url = format!("http://{}", running.admin);
+    let arguments = ["explain", "--live", "--rule", "big", "-o", "json", "--rate", "20/s", "--admin-url", &url];
+    let mut child = Guard(running.place.command(&arguments).spawn().expect("a process"));
+    let out = BufReader::new(child.0.stdout.take().expect("a pipe"));
+    let (lines_out, lines) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        for line in out.lines() {
+            lines_out.send(line.expect("a line")).expect("a listener");
+        }
+    });
+    let seen = |running: &mut Running, what: &str, part: &str| {
+        until(what, || {
+            for _ in 0..50 {
+                let stdin = running.child.0.stdin.as_mut().expect("a pipe");
+                let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
+                writeln!(stdin, "{{\"detail\":{{\"n\":3,\"deep\":{deep}}}}}").expect("a line");
+            }
+            lines.try_iter().any(|line| line.contains("[[[[1]]]]") && line.contains(part))
+        });
+    };
+    seen(&mut running, "it is explained", "\"tests\":[\"{\\\"numeric\\\":[\\\">\\\",5]}\"]");
+    let config = std::fs::read_to_string(running.place.path().join("c.yaml")).expect("text");
+    running.place.write("c.yaml", &config.replace("[\">\", 5]", "[\">\", 4]"));
+    seen(&mut running, "the new rule is", "[\\\">\\\",4]");
+    child.signal("-INT");
+    assert_eq!(child.0.wait().expect("a status").code(), Some(0));
+    reader.join().expect("a reader");
+    let mut err = String::new();
+    child.0.stderr.take().expect("a pipe").read_to_string(&mut err).expect("text");
+    assert!(err.contains("further events were not looked at (--rate)"), "{err}");
 }
 
 #[test]

@@ -172,19 +172,20 @@ fn explain_says_what_is_in_the_way() {
             ],
         ),
         (&["--event", "e.json", "-c", "rules.yaml", "--all"], 0, &["rule far on bus default does not match: 3 of 3"]),
-        (&["--event", "e.json", "-c", "rules.yaml", "--bus", "text"], 0, &["  FAIL detail.total 99.0\n         99\n"]),
+        (
+            &["--event", "e.json", "-c", "rules.yaml", "--bus", "text"],
+            0,
+            &["  FAIL detail.total 99.0\n         99 (the same number, spelled differently"],
+        ),
         (
             &pattern("{\"detail\":{\"items\":{\"sku\":[\"a\"],\"n\":[2]}}}"),
             0,
-            &[
-                "does not match: 1 of 2",
-                "holds by itself, but in other elements than the rest: detail.items[0].n = 1 (not accepted), detail.items[1].n = 2",
-            ],
+            &["does not match: 1 of 2", "holds by itself, but in other elements than the rest: detail.items[1].n = 2"],
         ),
         (
             &pattern("{\"detail\":{\"items\":{\"sku\":[\"b\"],\"n\":[2]}}}"),
             0,
-            &["the pattern matches\n", "detail.items[0].sku = \"a\" (not accepted), detail.items[1].sku = \"b\""],
+            &["the pattern matches\n", "detail.items[1].sku = \"b\", detail.items[0].sku = \"a\" (not accepted)\n"],
         ),
         (
             &pattern("{\"detail\":{\"items\":[\"a\"]}}"),
@@ -237,7 +238,7 @@ fn explain_says_what_is_in_the_way() {
                 "{\"r\":{\"n\":[1,5],\"s\":[\"b\"]}}",
             ],
             0,
-            &["the pattern matches", "r[0].n = 1 (accepted, in another element), r[1].n = 5\n"],
+            &["the pattern matches", "r[1].n = 5, r[0].n = 1 (accepted, in another element)\n"],
         ),
         (&["--event", "deep.json", "--pattern", "{\"a\":[\"x\"]}"], 0, &["the event has no value there"]),
         (&["--event", "dup.json", "-c", "hard.yaml", "--bus", "default"], 0, &["rule easy on bus default matches"]),

@@ -3,13 +3,13 @@
 //! In: a plan and a test. Out: a [`Verdict`]. Promises: decides and transforms with the code that routes events. Leaves
 //! to others: printing.
 
-use super::super::explain::line;
+use super::super::explain::{Event, line};
 use super::same::{compact, difference};
 use crate::catalog::{Catalog, RuleState};
 use crate::config::rule_tests::RuleTest;
 use crate::event::{Scanner, Tree};
 use crate::matcher::Judge;
-use crate::pattern::explain::{explain, paths};
+use crate::pattern::explain::explain;
 use crate::plan::{BusPlan, Plan};
 use crate::transform::Context;
 
@@ -120,14 +120,14 @@ fn why_not(test: &RuleTest, catalog: &Catalog, name: &str) -> Vec<String> {
     let Ok(event) = Tree::parse(&test.event) else { return Vec::new() };
     let Some(explanation) = explain(&rule.pattern, &event, numbers) else { return Vec::new() };
     let Some(nearest) = explanation.branches.get(explanation.nearest) else { return Vec::new() };
-    let known = paths(&event);
+    let event = Event::new(&event);
     let mut told = Vec::new();
     if explanation.branches.len() > 1 {
         let (n, count) = (explanation.nearest + 1, explanation.branches.len());
         told.push(format!("branch {n} of {count} of $or came nearest"));
     }
     told.extend(nearest.findings.iter().flat_map(|finding| {
-        let text = line(finding, &known);
+        let text = line(finding, &event);
         text.lines().map(str::to_owned).collect::<Vec<_>>()
     }));
     told
