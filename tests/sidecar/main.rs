@@ -11,6 +11,7 @@ mod command;
 mod config;
 mod diff;
 mod endpoint;
+mod flags;
 mod http_out;
 mod inlet;
 mod lint;

@@ -128,8 +128,9 @@ fn read(paths: &[PathBuf]) -> Result<(Loaded, Vec<TestFile>), Failed> {
     Ok((loaded, files))
 }
 
-/// What cannot be read is no fault of what it says.
+/// Events that cannot be read are no fault of what tests and rules say.
 fn invalid(problems: Problems) -> Failed {
-    let exit = if problems.0.iter().all(|problem| problem.code == "E0002") { Exit::Io } else { Exit::Config };
+    let unread = |problem: &Problem| problem.code == "E0002" && problem.at.is_some();
+    let exit = if problems.0.iter().all(unread) { Exit::Io } else { Exit::Config };
     Failed::new(exit, problems.to_string())
 }
