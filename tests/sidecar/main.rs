@@ -22,4 +22,5 @@ mod process;
 mod receiver;
 mod retry;
 mod rule_tests;
+mod update;
 mod webhook;
