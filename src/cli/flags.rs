@@ -3,7 +3,8 @@
 use super::Logging;
 use crate::config::model::LogFormat;
 use clap::builder::BoolishValueParser;
-use clap::{Arg, ArgAction, Command};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 /// What every verb takes.
 #[derive(clap::Args)]
@@ -15,10 +16,10 @@ pub struct Global {
     #[arg(long, global = true, env = "SLUICE_LOG_FORMAT", value_enum)]
     log_format: Option<Format>,
     /// Log only errors, whatever the log level
-    #[arg(short, long, global = true, env = "SLUICE_QUIET", overrides_with = "verbose")]
+    #[arg(short, long, global = true, env = "SLUICE_QUIET")]
     quiet: bool,
     /// Log more, whatever the log level: debug, given twice trace
-    #[arg(short, long, global = true, env = VERBOSE, action = ArgAction::Count, overrides_with = "quiet")]
+    #[arg(short, long, global = true, env = VERBOSE, action = ArgAction::Count)]
     verbose: u8,
     /// When to print in colour; `auto` is on terminals, unless NO_COLOR is set
     #[arg(long, global = true, env = "SLUICE_COLOR", value_enum, value_name = "WHEN", default_value = "auto")]
@@ -42,8 +43,9 @@ enum Color {
 }
 
 impl Global {
-    /// Takes colour into effect, for results and logs; returns what is said about logs.
-    pub fn apply(self) -> Logging {
+    /// Takes colour into effect, for results and logs; returns what is said about logs. `matches` tell what was typed,
+    /// which wins over the environment.
+    pub fn apply(self, matches: &ArgMatches) -> Logging {
         let colored = match self.color {
             Color::Auto => None,
             Color::Always => Some(true),
@@ -53,8 +55,10 @@ impl Global {
             console::set_colors_enabled(colored);
             console::set_colors_enabled_stderr(colored);
         }
+        let typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
         let level = match (self.quiet, self.verbose) {
-            (true, _) => Some("error".to_owned()),
+            _ if typed("log_level") && !typed("quiet") && !typed("verbose") => self.log_level,
+            (true, more) if more == 0 || typed("quiet") || !typed("verbose") => Some("error".to_owned()),
             (_, 0) => self.log_level,
             (_, 1) => Some("debug".to_owned()),
             (..) => Some("trace".to_owned()),

@@ -15,8 +15,6 @@ use std::path::{Path, PathBuf};
 const BLOCK: usize = 1 << 20;
 
 /// Print the JSON lines that match a pattern: leaves with 0 when there are some, 1 when there are none, 2 on trouble
-///
-/// A line that is no event, blank ones included, matches nothing.
 #[derive(clap::Args)]
 pub struct Match {
     /// The pattern, unless -f gives some; then files, or - for standard input, which is read when there are none
@@ -25,7 +23,7 @@ pub struct Match {
     /// Take the patterns from a file, or - for standard input, one a line; a line matches when any of them does
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Print the lines that do not match
+    /// Print the lines that do not match: blank ones, too, and those that are no events
     #[arg(short = 'v', long)]
     invert_match: bool,
     /// Print only how many lines there are
@@ -39,10 +37,10 @@ pub struct Match {
     #[arg(long, value_name = "PATH", value_parser = inside)]
     path: Option<JsonPath>,
     /// Print the file before each line, as for several files
-    #[arg(short = 'H', long, overrides_with = "no_filename")]
+    #[arg(short = 'H', long)]
     with_filename: bool,
-    /// Print no files before lines
-    #[arg(long, overrides_with = "with_filename")]
+    /// Print no files before lines, unless -H is given
+    #[arg(long)]
     no_filename: bool,
     #[command(flatten)]
     comparing: Comparing,

@@ -109,8 +109,9 @@ pub fn command() -> clap::Command {
 
 /// Runs the command line and returns the exit code.
 pub fn main() -> i32 {
-    let arguments = Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
-    let logging = arguments.global.apply();
+    let matches = command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let logging = arguments.global.apply(&matches);
     match verb(arguments.verb, &logging) {
         Ok(()) => 0,
         Err(failed) => {

@@ -134,6 +134,11 @@ fn more_or_less_is_logged() {
     check(&[], &["run", "--log-level", "warn", "-v"], true);
     check(&[], &["-v", "run", "--log-level", "warn"], true);
     check(&[], &["run", "-v", "-q"], false);
+    // What is typed wins over the environment.
+    check(&[("SLUICE_QUIET", "true")], &["run", "-v"], true);
+    check(&[("SLUICE_VERBOSE", "1")], &["run", "-q"], false);
+    check(&[("SLUICE_VERBOSE", "1")], &["run", "--log-level", "warn"], false);
+    check(&[("SLUICE_QUIET", "true"), ("SLUICE_VERBOSE", "1")], &["run", "--log-level", "info"], true);
     // `match` has grep's -v; the other stands before the verb, or is spelled out.
     let said = said(&place, &[], &["-v", "match", "--verbose", "{\"a\":[1]}"]);
     assert_eq!(said.out, "{\"a\":1}\n{\"a\":1.0}\n", "{}", said.err);
