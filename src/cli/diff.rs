@@ -8,10 +8,11 @@ use super::{output, recorded};
 use crate::app::{Exit, Failed};
 use crate::catalog::{Catalog, Rule, RuleState, RuleTarget};
 use crate::config::{self, Outside, Problems};
-use crate::event::Tree;
+use crate::event::{Kind, Tree};
 use crate::matcher::Judge;
 use crate::pattern::Pattern;
 use crate::plan::{BusPlan, Identity, Plan, compile};
+use crate::time;
 use console::style;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,12 @@ pub struct Diff {
     /// Recorded events, as JSON lines, plain, .gz or .zst, or - for standard input; may be repeated
     #[arg(long, value_name = "FILE", required = true)]
     events: Vec<PathBuf>,
+    /// Only events whose `time` is this or later, as 2024-01-31T09:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    from: Option<i64>,
+    /// Only events whose `time` is before this
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    to: Option<i64>,
     /// The bus that the events arrive on; needed where several have rules
     #[arg(long)]
     bus: Option<String>,
@@ -43,6 +50,11 @@ pub struct Diff {
     /// How to print it
     #[arg(short, long, default_value = "text")]
     output: Form,
+}
+
+/// Milliseconds since the epoch.
+fn instant(text: &str) -> Result<i64, String> {
+    time::parse_iso(text).ok_or_else(|| format!("`{text}` is no time; write it as 2024-01-31T09:00:00Z"))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -101,10 +113,19 @@ struct Totals {
     unmatched: u64,
     /// That no rule matched and some does now.
     newly: u64,
+    /// Left out: not in the window of --from and --to.
+    outside: u64,
+    /// Left out: in no window, having no `time` that can be read.
+    untimed: u64,
 }
 
 impl Diff {
     pub fn run(self) -> Result<(), Failed> {
+        if let (Some(from), Some(to)) = (self.from, self.to)
+            && from >= to
+        {
+            return Err(Failed::new(Exit::Usage, "no time lies between --from and --to: --from is not before --to"));
+        }
         let (old, new) = (Side::load(&self.old)?, Side::load(&self.new)?);
         let bus = self.bus(&old, &new)?;
         let mut rules = changes(&old.catalog, &new.catalog, &bus);
@@ -154,6 +175,17 @@ impl Diff {
             let invalid = |fault: crate::event::Fault| {
                 Failed::new(Exit::Config, format!("{}:{line}: the event is not valid: {fault}", file.display()))
             };
+            match self.window(text).map_err(invalid)? {
+                Window::Inside => {}
+                Window::Outside => {
+                    totals.outside += 1;
+                    return Ok(());
+                }
+                Window::Untimed => {
+                    totals.untimed += 1;
+                    return Ok(());
+                }
+            }
             let was = before.matches(text).map_err(invalid)?;
             let is = after.matches(text).map_err(invalid)?;
             totals.events += 1;
@@ -173,10 +205,41 @@ impl Diff {
             Ok(())
         })?;
         match totals.events {
-            0 => Err(Failed::new(Exit::Config, "there are no events in the files of --events")),
+            0 if totals.outside + totals.untimed == 0 => {
+                Err(Failed::new(Exit::Config, "there are no events in the files of --events"))
+            }
+            0 => {
+                let left = left_out(&totals);
+                Err(Failed::new(Exit::Config, format!("there are no events between --from and --to: {left}")))
+            }
             _ => Ok(totals),
         }
     }
+
+    /// Where an event lies; without --from and --to all do inside.
+    fn window(&self, event: &[u8]) -> Result<Window, crate::event::Fault> {
+        if self.from.is_none() && self.to.is_none() {
+            return Ok(Window::Inside);
+        }
+        let tree = Tree::parse(event)?;
+        let time = tree.root().get(b"time").filter(|time| time.kind() == Kind::String);
+        let Some(time) = time.and_then(|time| time::parse_iso(&String::from_utf8_lossy(&time.text()))) else {
+            return Ok(Window::Untimed);
+        };
+        let inside = self.from.is_none_or(|from| time >= from) && self.to.is_none_or(|to| time < to);
+        Ok(if inside { Window::Inside } else { Window::Outside })
+    }
+}
+
+/// Where the time of an event lies.
+enum Window {
+    Inside,
+    Outside,
+    Untimed,
+}
+
+fn left_out(totals: &Totals) -> String {
+    format!("{} at other times and {} without a readable `time` are left out", totals.outside, totals.untimed)
 }
 
 impl Side {
@@ -336,12 +399,16 @@ fn print(out: &mut dyn Write, rules: &BTreeMap<String, Change>, totals: &Totals)
     if quiet > 0 {
         writeln!(out, "{quiet} rule{} did not change", plural(quiet))?;
     }
-    let Totals { events, unmatched, newly } = totals;
+    let Totals { events, unmatched, newly, .. } = totals;
     writeln!(
         out,
         "{events} event{} read: {unmatched} that no rule matches any more, {newly} newly matched",
         plural(*events)
-    )
+    )?;
+    if totals.outside + totals.untimed > 0 {
+        writeln!(out, "{}", left_out(totals))?;
+    }
+    Ok(())
 }
 
 fn as_json(bus: &str, rules: &BTreeMap<String, Change>, totals: &Totals) -> Value {
@@ -364,6 +431,8 @@ fn as_json(bus: &str, rules: &BTreeMap<String, Change>, totals: &Totals) -> Valu
         "events": totals.events,
         "no_longer_matched": totals.unmatched,
         "newly_matched": totals.newly,
+        "outside": totals.outside,
+        "untimed": totals.untimed,
         "rules": rules.iter().map(rule).collect::<Vec<_>>(),
     })
 }

@@ -3,8 +3,10 @@
 use super::output;
 use super::patterns::{Comparing, compile, pattern};
 use crate::app::{Exit, Failed};
+use crate::event::{Kind, Scanner, Tree};
 use crate::matcher::Judge;
 use crate::matcher::Matcher;
+use crate::transform::{JsonPath, Selection};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -19,10 +21,10 @@ pub struct Match {
     /// The pattern, unless -f gives some; then files, or - for standard input, which is read when there are none
     #[arg(value_name = "PATTERN [FILE]", required_unless_present = "file")]
     arguments: Vec<String>,
-    /// Take the patterns from a file, one a line; a line matches when any of them does
+    /// Take the patterns from a file, or - for standard input, one a line; a line matches when any of them does
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Print the lines that do not match
+    /// Print the lines that do not match: blank ones, too, and those that are no events
     #[arg(short = 'v', long)]
     invert_match: bool,
     /// Print only how many lines there are
@@ -31,13 +33,32 @@ pub struct Match {
     /// Print line numbers
     #[arg(short = 'n', long)]
     line_number: bool,
+    /// Where in each line the event is, as detail.original or $.records[*]: an object, or its JSON text; of several, one
+    /// has to match
+    #[arg(long, value_name = "PATH", value_parser = inside)]
+    path: Option<JsonPath>,
+    /// Print the file before each line, as for several files
+    #[arg(short = 'H', long)]
+    with_filename: bool,
+    /// Print no files before lines, unless -H is given
+    #[arg(long)]
+    no_filename: bool,
     #[command(flatten)]
     comparing: Comparing,
 }
 
+/// A path, with or without its `$.`.
+fn inside(text: &str) -> Result<JsonPath, String> {
+    match text.starts_with('$') {
+        true => JsonPath::parse(text),
+        false => JsonPath::parse(&format!("$.{text}")),
+    }
+}
+
 /// What is wanted of each line.
 #[derive(Clone, Copy)]
-struct Wanted {
+struct Wanted<'w> {
+    path: Option<&'w JsonPath>,
     invert: bool,
     count: bool,
     numbers: bool,
@@ -62,17 +83,19 @@ struct Found {
 
 impl Match {
     pub fn run(self) -> Result<(), Failed> {
+        let files = self.files()?;
         let patterns = self.patterns().map_err(|failed| Failed::new(Exit::Usage, failed.message))?;
         let matcher = compile(&patterns, self.comparing.numbers());
-        let wanted = Wanted { invert: self.invert_match, count: self.count, numbers: self.line_number };
-        let mut files: Vec<&str> =
-            self.arguments.iter().skip(usize::from(self.file.is_none())).map(String::as_str).collect();
-        if files.is_empty() {
-            files.push("-");
-        }
+        let wanted = Wanted {
+            path: self.path.as_ref(),
+            invert: self.invert_match,
+            count: self.count,
+            numbers: self.line_number,
+        };
         let (mut some, mut trouble) = (false, false);
         for file in &files {
-            let label = (files.len() > 1).then_some(*file);
+            let named = self.with_filename || (files.len() > 1 && !self.no_filename);
+            let label = named.then_some(if *file == "-" { "(standard input)" } else { file });
             match search(&matcher, file, label, wanted) {
                 Ok(found) => some |= found > 0,
                 Err(failed) if failed.exit == Exit::Usage => {
@@ -89,11 +112,28 @@ impl Match {
         }
     }
 
+    /// The files to search.
+    fn files(&self) -> Result<Vec<&str>, Failed> {
+        let mut files: Vec<&str> =
+            self.arguments.iter().skip(usize::from(self.file.is_none())).map(String::as_str).collect();
+        if files.is_empty() {
+            files.push("-");
+        }
+        if self.file.as_deref() == Some(Path::new("-")) && files.contains(&"-") {
+            let message = "standard input gives the patterns (-f -); name the FILE to search";
+            return Err(Failed::new(Exit::Usage, message));
+        }
+        Ok(files)
+    }
+
     fn patterns(&self) -> Result<Vec<crate::pattern::Pattern>, Failed> {
         let Some(file) = &self.file else {
             return self.arguments.first().map(|text| pattern(text.as_bytes())).into_iter().collect();
         };
-        let text = std::fs::read(file).map_err(|error| unreadable(&file.display().to_string(), &error))?;
+        let mut text = Vec::new();
+        open(file)
+            .and_then(|mut input| input.read_to_end(&mut text))
+            .map_err(|error| unreadable(&file.display().to_string(), &error))?;
         let lines = text.split(|&b| b == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
         let parsed = lines.map(|(n, line)| {
             pattern(line)
@@ -107,12 +147,16 @@ fn unreadable(file: &str, error: &std::io::Error) -> Failed {
     Failed::new(Exit::Usage, format!("cannot read {file}: {error}"))
 }
 
+fn open(file: &Path) -> std::io::Result<Box<dyn Read + Send>> {
+    Ok(match file == Path::new("-") {
+        true => Box::new(std::io::stdin()),
+        false => Box::new(File::open(file)?),
+    })
+}
+
 /// Prints what a file has; returns how many lines.
-fn search(matcher: &Matcher, file: &str, label: Option<&str>, wanted: Wanted) -> Result<u64, Failed> {
-    let mut input: Box<dyn Read + Send> = match file {
-        "-" => Box::new(std::io::stdin()),
-        _ => Box::new(File::open(Path::new(file)).map_err(|error| unreadable(file, &error))?),
-    };
+fn search(matcher: &Matcher, file: &str, label: Option<&str>, wanted: Wanted<'_>) -> Result<u64, Failed> {
+    let mut input = open(Path::new(file)).map_err(|error| unreadable(file, &error))?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let (work, todo) = bounded::<(Block, Sender<Found>)>(workers);
     // Answers in the order of the blocks; so many wait at most.
@@ -121,10 +165,10 @@ fn search(matcher: &Matcher, file: &str, label: Option<&str>, wanted: Wanted) ->
         for _ in 0..workers {
             let todo = todo.clone();
             scope.spawn(move || {
-                let mut judge = Judge::new(matcher);
+                let mut asked = Asked { judge: Judge::new(matcher), path: wanted.path, scanner: Scanner::default() };
                 while let Ok((block, answer)) = todo.recv() {
                     // Nobody waits for it any more when the output is closed.
-                    answer.send(look(&mut judge, &block, label, wanted)).unwrap_or_default();
+                    answer.send(look(&mut asked, &block, label, wanted)).unwrap_or_default();
                 }
             });
         }
@@ -177,22 +221,48 @@ fn blocks(input: &mut dyn Read, numbered: bool, mut take: impl FnMut(Block) -> b
     }
 }
 
+/// The patterns, and where the event is in a line.
+struct Asked<'m> {
+    judge: Judge<'m>,
+    path: Option<&'m JsonPath>,
+    /// For lines around events.
+    scanner: Scanner,
+}
+
+impl Asked<'_> {
+    /// Whether some pattern matches; or what is wrong with the line.
+    fn matches(&mut self, line: &[u8]) -> Result<bool, String> {
+        let mut decide = |event: &[u8]| self.judge.matches(event).map(|rules| !rules.is_empty());
+        let Some(path) = self.path else { return decide(line).map_err(|fault| fault.to_string()) };
+        let tree = Tree::parse_wrapped(line, &mut self.scanner).map_err(|fault| fault.to_string())?;
+        let events = match path.select(tree.root()) {
+            Selection::One(event) => event.into_iter().collect(),
+            Selection::Every(events) => events,
+        };
+        let mut verdict = Ok(false);
+        for event in events {
+            let text = if event.kind() == Kind::String { event.text() } else { event.raw().into() };
+            match decide(&text) {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(fault) => verdict = verdict.and(Err(format!("{fault} of the value at {path}"))),
+            }
+        }
+        verdict
+    }
+}
+
 /// The lines of a block that are wanted. A line that is no event matches nothing.
-fn look(judge: &mut Judge<'_>, block: &Block, label: Option<&str>, wanted: Wanted) -> Found {
+fn look(asked: &mut Asked<'_>, block: &Block, label: Option<&str>, wanted: Wanted<'_>) -> Found {
     let mut found = Found::default();
     for (n, line) in block.bytes.split_inclusive(|&b| b == b'\n').enumerate() {
         let event = line.trim_ascii();
-        if event.is_empty() {
-            continue;
-        }
-        let matched = match judge.matches(event) {
-            Ok(rules) => !rules.is_empty(),
-            Err(fault) => {
+        let matched = !event.is_empty()
+            && asked.matches(event).unwrap_or_else(|why| {
                 found.invalid += 1;
-                found.why.get_or_insert_with(|| fault.to_string());
+                found.why.get_or_insert(why);
                 false
-            }
-        };
+            });
         if matched == wanted.invert {
             continue;
         }
@@ -213,7 +283,12 @@ fn look(judge: &mut Judge<'_>, block: &Block, label: Option<&str>, wanted: Wante
     found
 }
 
-fn print(answers: Receiver<Receiver<Found>>, file: &str, label: Option<&str>, wanted: Wanted) -> Result<u64, Failed> {
+fn print(
+    answers: Receiver<Receiver<Found>>,
+    file: &str,
+    label: Option<&str>,
+    wanted: Wanted<'_>,
+) -> Result<u64, Failed> {
     let mut out = BufWriter::with_capacity(BLOCK, std::io::stdout().lock());
     let (mut lines, mut invalid, mut why) = (0, 0, None);
     for answer in &answers {

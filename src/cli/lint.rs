@@ -20,16 +20,16 @@ pub struct Lint {
     #[arg(required = true, env = "SLUICE_CONFIG", value_delimiter = ':')]
     paths: Vec<PathBuf>,
     /// Recorded events, as JSON lines, plain, .gz or .zst: fields that none of them has are found; may be repeated
-    #[arg(long, env = "SLUICE_LINT_EVENTS", value_name = "FILE", value_delimiter = ':')]
+    #[arg(long, value_name = "FILE")]
     events: Vec<PathBuf>,
     /// Say nothing of these codes
-    #[arg(long, env = "SLUICE_LINT_ALLOW", value_name = "CODE", value_delimiter = ',')]
+    #[arg(long, value_name = "CODE", value_delimiter = ',')]
     allow: Vec<String>,
     /// Find what Amazon EventBridge itself would not take
-    #[arg(long, env = "SLUICE_LINT_AWS_PORTABLE", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long)]
     aws_portable: bool,
     /// How to print it
-    #[arg(short, long, env = "SLUICE_OUTPUT", default_value = "text")]
+    #[arg(short, long, default_value = "text")]
     output: Form,
 }
 

@@ -10,6 +10,7 @@ mod demo;
 mod destination;
 mod diff;
 mod explain;
+mod flags;
 mod grep;
 mod health;
 mod hint;
@@ -29,29 +30,21 @@ mod top;
 
 use crate::app::{Exit, Failed};
 use crate::config::model::LogFormat;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+const TWINS: &str = "Every flag can be given in the environment: SLUICE_, the verb and the flag, as SLUICE_MATCH_COUNT=1 for \
+                     `match --count`; a verb's --help names those that are called otherwise.";
+
 /// EventBridge-compatible event router: Kafka, NATS and HTTP in, rules, Kafka, NATS, HTTP and logs out, nothing lost.
 #[derive(Parser)]
-#[command(name = "sluice", version, about, max_term_width = 100)]
+#[command(name = "sluice", version, about, max_term_width = 100, after_help = TWINS)]
 struct Arguments {
-    /// Log filter on standard error: error, warn, info, debug, trace
-    #[arg(long, global = true, env = "SLUICE_LOG_LEVEL")]
-    log_level: Option<String>,
-    /// How log lines look
-    #[arg(long, global = true, env = "SLUICE_LOG_FORMAT", value_enum)]
-    log_format: Option<Format>,
+    #[command(flatten)]
+    global: flags::Global,
     #[command(subcommand)]
     verb: Verb,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Format {
-    Auto,
-    Text,
-    Json,
 }
 
 #[derive(Subcommand)]
@@ -109,16 +102,16 @@ struct Paths {
     config: Vec<PathBuf>,
 }
 
+/// The whole command line.
+pub fn command() -> clap::Command {
+    flags::complete(Arguments::command())
+}
+
 /// Runs the command line and returns the exit code.
 pub fn main() -> i32 {
-    let arguments = Arguments::parse();
-    let format = match arguments.log_format {
-        None => None,
-        Some(Format::Auto) => Some(LogFormat::Auto),
-        Some(Format::Text) => Some(LogFormat::Text),
-        Some(Format::Json) => Some(LogFormat::Json),
-    };
-    let logging = Logging { level: arguments.log_level, format };
+    let matches = command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let logging = arguments.global.apply(&matches);
     match verb(arguments.verb, &logging) {
         Ok(()) => 0,
         Err(failed) => {
@@ -150,7 +143,7 @@ fn verb(verb: Verb, logging: &Logging) -> Result<(), Failed> {
         Verb::Logs(logs) => logs.run(),
         Verb::Bench(bench) => bench.run(logging),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "sluice", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut command(), "sluice", &mut std::io::stdout());
             Ok(())
         }
     }
@@ -169,7 +162,11 @@ impl Logging {
         // The NATS client tells every step of connecting; what matters of it is ours to say.
         let filter = tracing_subscriber::EnvFilter::try_new(format!("async_nats=warn,{level}"))
             .map_err(|error| Failed::new(Exit::Config, format!("`{level}` is no log filter: {error}")))?;
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .with_ansi(console::colors_enabled_stderr());
         let json = match self.format.unwrap_or(format) {
             LogFormat::Auto => !std::io::stderr().is_terminal(),
             LogFormat::Text => false,

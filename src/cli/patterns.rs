@@ -9,7 +9,7 @@ use std::io::Read;
 #[derive(clap::Args)]
 pub struct Comparing {
     /// How numbers compare: by value, as the service does, or by text, as its documentation says
-    #[arg(long, value_enum, default_value = "value")]
+    #[arg(long, env = "SLUICE_NUMBER_MATCHING", value_enum, default_value = "value")]
     number_matching: NumberMatching,
 }
 

@@ -3,7 +3,7 @@
 use super::output;
 use super::patterns::{Comparing, compile, pattern, place, read};
 use crate::app::{Exit, Failed};
-use crate::event::{Kind, Node, Tree};
+use crate::event::{Kind, Node, Scanner, Tree};
 use crate::matcher::Judge;
 use crate::pattern::{self, Limits, Numbers};
 use std::borrow::Cow;
@@ -22,7 +22,7 @@ pub struct TestPattern {
     #[arg(long, requires = "pattern")]
     event: Option<String>,
     /// Read lines {"name":..., "pattern":..., "event":...} of a file or of standard input, and print one line for each.
-    /// A pattern or event that is a string is read as JSON text
+    /// A pattern or event that is a string is read as JSON text. Blank lines are passed over
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     jsonl: Option<PathBuf>,
     #[command(flatten)]
@@ -35,14 +35,15 @@ impl TestPattern {
         match (&self.pattern, &self.event, &self.jsonl) {
             (Some(pattern), Some(event), _) => one(pattern, event, numbers),
             (_, _, Some(file)) => lines(file, numbers),
-            _ => Err(Failed::new(Exit::Config, "give --pattern and --event, or --jsonl")),
+            _ => Err(Failed::new(Exit::Usage, "give --pattern and --event, or --jsonl")),
         }
     }
 }
 
 fn one(pattern_argument: &str, event: &str, numbers: Numbers) -> Result<(), Failed> {
     if pattern_argument == "-" && event == "-" {
-        return Err(Failed::new(Exit::Config, "only one of pattern and event can come from standard input"));
+        let message = "--pattern and --event cannot both come from standard input; give one of them as text or @file";
+        return Err(Failed::new(Exit::Usage, message));
     }
     let parsed = pattern(&read(pattern_argument)?)?;
     let event = read(event)?;
@@ -87,8 +88,8 @@ fn lines(file: &PathBuf, numbers: Numbers) -> Result<(), Failed> {
 
 /// A line's name as JSON, and its verdict; or its name and why it is no pair.
 fn pair(line: &[u8], numbers: Numbers) -> Result<(String, Result<bool, String>), (String, String)> {
-    let tree =
-        Tree::parse(line).map_err(|fault| ("null".to_owned(), format!("the line is not a JSON object: {fault}")))?;
+    let tree = Tree::parse_wrapped(line, &mut Scanner::default())
+        .map_err(|fault| ("null".to_owned(), format!("the line is not a JSON object: {fault}")))?;
     let member = |name: &str| tree.root().get(name.as_bytes());
     let name = member("name").map_or("null".into(), |name| String::from_utf8_lossy(name.raw()).into_owned());
     match (member("pattern"), member("event")) {

@@ -7,6 +7,7 @@
 pub mod check;
 mod de;
 pub mod ends;
+pub mod expected;
 pub mod model;
 mod outside;
 mod place;

@@ -4,7 +4,7 @@
 //! valid event, names only what exists and expects something. Leaves to others: running them (`cli`).
 
 use super::place::json_place;
-use super::problem::{At, Problem};
+use super::problem::{At, Problem, Problems};
 use super::values::Json;
 use super::yaml::{self, Document, Kind, NodeId};
 use super::{Loaded, de};
@@ -183,21 +183,35 @@ pub fn read(files: &[PathBuf], loaded: &Loaded, problems: &mut Vec<Problem>) -> 
     let names = Names::of(&loaded.catalog);
     let mut all = Vec::new();
     for file in files {
-        let text = match std::fs::read_to_string(file) {
-            Ok(text) => text,
+        match std::fs::read_to_string(file) {
+            Ok(text) => all.extend(read_text(file, text, &names, problems)),
             Err(error) => {
                 let problem = Problem::plain("E0002", format!("cannot read {}: {error}", file.display()));
                 problems.push(problem.help("check the path and its permissions"));
-                continue;
             }
-        };
-        let Some(document) = yaml::parse(file, text, problems) else { continue };
-        let mut reading = Reading { document: &document, names: &names, seen: BTreeMap::new(), problems };
-        let unread: File<Unread> = de::read(&document, reading.problems);
-        let tests = unread.tests.into_iter().filter_map(|Unread(id)| reading.test(id)).collect();
-        all.push(TestFile { file: file.clone(), tests });
+        }
     }
     all
+}
+
+/// A file of tests with another text than it has.
+///
+/// # Errors
+/// Every problem of the text.
+pub fn reread(file: &Path, text: String, loaded: &Loaded) -> Result<TestFile, Problems> {
+    let mut problems = Vec::new();
+    match read_text(file, text, &Names::of(&loaded.catalog), &mut problems) {
+        Some(read) if problems.is_empty() => Ok(read),
+        _ => Err(Problems(problems)),
+    }
+}
+
+fn read_text(file: &Path, text: String, names: &Names<'_>, problems: &mut Vec<Problem>) -> Option<TestFile> {
+    let document = yaml::parse(file, text, problems)?;
+    let mut reading = Reading { document: &document, names, seen: BTreeMap::new(), problems };
+    let unread: File<Unread> = de::read(&document, reading.problems);
+    let tests = unread.tests.into_iter().filter_map(|Unread(id)| reading.test(id)).collect();
+    Some(TestFile { file: file.to_owned(), tests })
 }
 
 /// What tests may name.

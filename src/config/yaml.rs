@@ -6,6 +6,7 @@ use super::problem::{At, Problem};
 use crate::event::number;
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 const MAX_NODES: usize = 2_000_000;
@@ -36,6 +37,8 @@ pub enum Kind {
 pub struct Node {
     /// What it is.
     pub kind: Kind,
+    /// Its bytes in the file; of a list or mapping in lines, to the end of the last value.
+    pub span: Range<usize>,
     line: usize,
     column: usize,
     width: usize,
@@ -365,7 +368,9 @@ impl Builder<'_> {
             Event::SequenceStart(..) => self.push(Kind::Sequence(Vec::new()), span, problems),
             Event::MappingStart(..) => self.push(Kind::Mapping(Vec::new()), span, problems),
             Event::SequenceEnd | Event::MappingEnd => {
-                self.open.pop();
+                if let Some(open) = self.open.pop() {
+                    self.close(open.id, span);
+                }
                 Ok(())
             }
             _ => Ok(()),
@@ -386,6 +391,28 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// Sets where a collection stands: to its bracket, or, in lines, from its first dash or key to its last value.
+    fn close(&mut self, id: NodeId, span: &Span) {
+        let nodes = &self.document.nodes;
+        let Range { mut start, mut end } = nodes[id].span.clone();
+        match (span.byte_range().filter(|bracket| !bracket.is_empty()), &nodes[id].kind) {
+            (Some(bracket), _) => end = bracket.end,
+            (None, Kind::Sequence(items)) => {
+                if let [first, .., last] | [first @ last] = items.as_slice() {
+                    let before = self.document.text[..nodes[*first].span.start].trim_end();
+                    start = before.strip_suffix('-').map_or(start, str::len);
+                    end = nodes[*last].span.end;
+                }
+            }
+            (None, Kind::Mapping(entries)) => {
+                let last = entries.last().map(|(key, value)| nodes[*value].span.end.max(nodes[*key].span.end));
+                end = last.unwrap_or(end);
+            }
+            (None, Kind::Scalar { .. }) => {}
+        }
+        self.document.nodes[id].span = start..end;
+    }
+
     fn add(&mut self, kind: Kind, span: &Span) -> Result<NodeId, Box<Problem>> {
         if self.document.nodes.len() >= MAX_NODES {
             return Err(self.fail("E0003", "too many values in one file", span, "split it"));
@@ -393,7 +420,8 @@ impl Builder<'_> {
         let (line, column) = (span.start.line().max(1), span.start.col() + 1);
         let one_line = span.end.line() == span.start.line();
         let width = if one_line { span.end.col().saturating_sub(span.start.col()) } else { 1 };
-        self.document.nodes.push(Node { kind, line, column, width });
+        let bytes = span.byte_range().unwrap_or_default();
+        self.document.nodes.push(Node { kind, span: bytes, line, column, width });
         Ok(self.document.nodes.len() - 1)
     }
 

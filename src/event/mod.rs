@@ -16,5 +16,5 @@ pub mod walk;
 pub use decode::{Field, Fields, Place, Value, decode};
 pub use paths::{FieldId, PathTree, PathTreeBuilder};
 pub use scan::Scanner;
-pub use tree::{Kind, Node, Tree};
+pub use tree::{Children, Kind, Node, Tree};
 pub use walk::{Fault, FaultKind, MAX_DEPTH};

@@ -56,8 +56,7 @@ impl Stage {
         let first = payload.iter().position(|b| !matches!(b, b' ' | b'\t' | b'\n' | b'\r'));
         match first {
             None => return Err(Fault::new(FaultKind::Empty, 0)),
-            Some(0) if payload.starts_with(b"\xEF\xBB\xBF") => return Err(Fault::new(FaultKind::ByteOrderMark, 0)),
-            Some(at) if payload[at] != b'{' => return Err(Fault::new(FaultKind::NotAnObject, at)),
+            Some(at) if payload[at] != b'{' => return Err(Fault::new(no_object(&payload[at..]), at)),
             Some(_) => {}
         }
         let len = payload.len();
@@ -81,6 +80,16 @@ impl Stage {
         let (json, padded) = (&self.padded[..len], self.padded.as_slice());
         let escapes = memchr::memchr(b'\\', json).is_some();
         Ok(Scan { json, padded, indexes: self.buffers.structural_indexes(), escapes })
+    }
+}
+
+/// What a text is that does not begin as an object.
+fn no_object(text: &[u8]) -> FaultKind {
+    let first = text[..text.len().min(4)].utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    match first.chars().next() {
+        None => FaultKind::Utf8,
+        Some('\u{feff}') => FaultKind::ByteOrderMark,
+        Some(_) => FaultKind::NotAnObject,
     }
 }
 

@@ -1,9 +1,9 @@
 //! A whole JSON document as a flat tree, in document order, duplicate keys kept: for patterns, transforms and the
 //! naive evaluator. The hot path uses [`super::decode`] instead.
 
-use super::scan::Scanner;
+use super::scan::{Scan, Scanner};
 use super::text;
-use super::walk::{Fault, Scalar, Visit, walk};
+use super::walk::{Fault, Scalar, Visit, walk, walk_wrapped};
 use std::borrow::Cow;
 
 /// What a node is.
@@ -63,8 +63,19 @@ impl<'a> Tree<'a> {
     /// The first [`Fault`] of the text.
     pub fn parse_with(json: &'a [u8], scanner: &mut Scanner) -> Result<Self, Fault> {
         let scan = scanner.scan(json)?;
-        let mut builder = Builder { entries: Vec::with_capacity(scan.indexes.len() / 2), open: Vec::new(), key: None };
+        let mut builder = Builder::of(&scan);
         walk(&scan, &mut builder)?;
+        Ok(Self { json, entries: builder.entries })
+    }
+
+    /// As [`Tree::parse_with`], a text with an event, or a pattern, somewhere inside: that has its own limit of depth.
+    ///
+    /// # Errors
+    /// The first [`Fault`] of the text.
+    pub fn parse_wrapped(json: &'a [u8], scanner: &mut Scanner) -> Result<Self, Fault> {
+        let scan = scanner.scan(json)?;
+        let mut builder = Builder::of(&scan);
+        walk_wrapped(&scan, &mut builder)?;
         Ok(Self { json, entries: builder.entries })
     }
 
@@ -117,24 +128,35 @@ impl<'t> Node<'t> {
     }
 
     /// The values of an object or array, in document order; none for scalars.
-    pub fn children(&self) -> impl Iterator<Item = Node<'t>> + use<'t> {
-        let tree = self.tree;
-        let after = self.entry().after as usize;
-        let mut next = self.index + 1;
-        std::iter::from_fn(move || {
-            if next >= after {
-                return None;
-            }
-            let child = Node { tree, index: next };
-            next = child.entry().after as usize;
-            Some(child)
-        })
+    pub fn children(&self) -> Children<'t> {
+        Children { tree: self.tree, next: self.index + 1, after: self.entry().after as usize }
     }
 
     /// The last value under `key`; JSON readers let a repeated key win.
     pub fn get(&self, key: &[u8]) -> Option<Node<'t>> {
         let object = self.kind() == Kind::Object;
         self.children().filter(|child| object && child.key().as_ref() == key).last()
+    }
+}
+
+/// See [`Node::children`].
+#[derive(Clone)]
+pub struct Children<'t> {
+    tree: &'t Tree<'t>,
+    next: usize,
+    after: usize,
+}
+
+impl<'t> Iterator for Children<'t> {
+    type Item = Node<'t>;
+
+    fn next(&mut self) -> Option<Node<'t>> {
+        if self.next >= self.after {
+            return None;
+        }
+        let child = Node { tree: self.tree, index: self.next };
+        self.next = child.entry().after as usize;
+        Some(child)
     }
 }
 
@@ -145,6 +167,10 @@ struct Builder {
 }
 
 impl Builder {
+    fn of(scan: &Scan<'_>) -> Self {
+        Self { entries: Vec::with_capacity(scan.indexes.len() / 2), open: Vec::new(), key: None }
+    }
+
     fn push(&mut self, kind: Kind, at: usize, end: usize) {
         let after = self.entries.len() as u32 + 1;
         self.entries.push(Entry { kind, key: self.key.take(), at: at as u32, end: end as u32, after });

@@ -11,6 +11,9 @@ use std::fmt;
 /// event around it.
 pub const MAX_DEPTH: usize = 1001;
 
+/// Deepest nesting of a document that holds an event somewhere inside.
+pub const MAX_WRAPPED_DEPTH: usize = 1024;
+
 /// Why a text is not an event, and the byte offset where that shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
@@ -45,7 +48,7 @@ pub enum FaultKind {
     Truncated,
     /// Text after the closing brace.
     Trailing,
-    /// Nesting beyond [`MAX_DEPTH`].
+    /// Nesting beyond [`MAX_DEPTH`], or [`MAX_WRAPPED_DEPTH`] around an event.
     TooDeep,
     /// More than 4 GiB.
     TooLarge,
@@ -73,7 +76,7 @@ impl fmt::Display for Fault {
             FaultKind::Unexpected => "unexpected character",
             FaultKind::Truncated => "the text ends too early",
             FaultKind::Trailing => "text after the closing brace",
-            FaultKind::TooDeep => "nested deeper than 1001 levels",
+            FaultKind::TooDeep => "nested too deeply (an event has at most 1001 levels)",
             FaultKind::TooLarge => "larger than 4 GiB",
             FaultKind::TooManyChoices => {
                 return f.write_str(
@@ -116,13 +119,13 @@ pub trait Visit<'a> {
 /// One bit a level: object or array.
 #[derive(Default)]
 struct Levels {
-    bits: [u64; MAX_DEPTH.div_ceil(64)],
+    bits: [u64; MAX_WRAPPED_DEPTH.div_ceil(64)],
     depth: usize,
 }
 
 impl Levels {
-    fn push(&mut self, object: bool) -> bool {
-        if self.depth == MAX_DEPTH {
+    fn push<const DEEPEST: usize>(&mut self, object: bool) -> bool {
+        if self.depth == DEEPEST {
             return false;
         }
         let (word, bit) = (self.depth / 64, 1u64 << (self.depth % 64));
@@ -222,6 +225,19 @@ impl<'a> Cursor<'a> {
 /// # Errors
 /// The first [`Fault`] in document order; the visitor has then seen what stands before it.
 pub fn walk<'a, V: Visit<'a>>(scan: &Scan<'a>, visit: &mut V) -> Result<(), Fault> {
+    walk_to::<MAX_DEPTH, V>(scan, visit)
+}
+
+/// As [`walk`], to [`MAX_WRAPPED_DEPTH`] levels.
+///
+/// # Errors
+/// As [`walk`].
+pub fn walk_wrapped<'a, V: Visit<'a>>(scan: &Scan<'a>, visit: &mut V) -> Result<(), Fault> {
+    walk_to::<MAX_WRAPPED_DEPTH, V>(scan, visit)
+}
+
+#[inline(always)]
+fn walk_to<'a, const DEEPEST: usize, V: Visit<'a>>(scan: &Scan<'a>, visit: &mut V) -> Result<(), Fault> {
     let mut cursor = Cursor { json: scan.json, indexes: scan.indexes, next: 0, escapes: scan.escapes };
     let mut levels = Levels::default();
     let mut token = cursor.take()?;
@@ -230,7 +246,7 @@ pub fn walk<'a, V: Visit<'a>>(scan: &Scan<'a>, visit: &mut V) -> Result<(), Faul
         let (at, first) = token;
         if first == b'{' || first == b'[' {
             let object = first == b'{';
-            if !levels.push(object) {
+            if !levels.push::<DEEPEST>(object) {
                 return Err(Fault::new(FaultKind::TooDeep, at));
             }
             visit.open(at, object);

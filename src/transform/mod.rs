@@ -9,7 +9,7 @@ mod subject;
 mod template;
 pub mod wrap;
 
-pub use path::JsonPath;
+pub use path::{JsonPath, Selection};
 pub use subject::{Subject, is_subscribable};
 pub use template::{RESERVED, Template, check_constant};
 

@@ -92,6 +92,38 @@ fn bytes_that_are_no_text_are_refused() {
     check(b"{\"a\":\"\\ud800\\ud800\\udc00\"}", Ok(true));
 }
 
+/// What stands before an object that is none is named; where a pattern is no object, in the service's words.
+#[test]
+fn bytes_before_a_pattern_are_named() {
+    let check = |pattern: &[u8], message: &str| {
+        let error = parse(pattern, &Limits::default()).expect_err("an invalid pattern");
+        assert_eq!(error.message, message, "{}", String::from_utf8_lossy(pattern));
+    };
+    check(b"\xEF\xBB\xBF{\"a\":[1]}", "a byte order mark, which JSON does not allow, at byte 0");
+    check(b" \xEF\xBB\xBF{\"a\":[1]}", "a byte order mark, which JSON does not allow, at byte 1");
+    check(b"\xFE\xFF\0{\0}", "invalid UTF-8 at byte 0");
+    check(b"\xC3{\"a\":[1]}", "invalid UTF-8 at byte 0");
+    check(b"\n\xED\xA0\x80{\"a\":[1]}", "invalid UTF-8 at byte 1");
+    check(b"{\"a\":[\"\xFF\"]}", "invalid UTF-8 at byte 7");
+    for no_object in [&b""[..], b" ", b"[1]", b"\"x\"", b"x\xFF", b"\0{}", "\u{e9}{}".as_bytes(), b"5"] {
+        check(no_object, "Filter is not an object");
+    }
+}
+
+/// Nothing recurses: the deepest pattern and event are read, compiled and decided on a stack of 64 KiB.
+#[test]
+fn depth_takes_no_stack() {
+    let decide = |pattern: String, event: String| {
+        let thread = std::thread::Builder::new().stack_size(64 << 10);
+        let decided = thread.spawn(move || verdict(&pattern, event.as_bytes())).expect("a thread").join();
+        assert_eq!(decided.expect("room on the stack"), Ok(true));
+    };
+    let nested = |levels: usize, inside: &str| format!("{}{inside}{}", "{\"a\":".repeat(levels), "}".repeat(levels));
+    decide(nested(1000, "[1]"), nested(1000, "1"));
+    let ors = format!("{}{{\"b\":[1]}}{}", "{\"$or\":[{\"a\":[1]},".repeat(499), "]}".repeat(499));
+    decide(ors, "{\"b\":1}".to_owned());
+}
+
 #[test]
 fn hostile_patterns_are_read_or_refused_soon() {
     let check = |what: &str, pattern: &str, good: bool| {

@@ -148,3 +148,40 @@ fn it_says_no_when_asked_to() {
     assert!(said.code == Some(78) && said.err.contains("there are no events"), "{}", said.err);
     assert_eq!(place.run(&["diff", "one.yaml", "two.yaml"], "").code, Some(2));
 }
+
+/// From the first moment on, until before the second; what has no time that can be read lies in no window.
+#[test]
+fn a_window_of_time_is_compared() {
+    let rule = |pattern: &str| format!("rules: {{ r: {{ pattern: {pattern}, targets: [t] }} }}");
+    let events = "{\"time\":\"2026-01-01T09:00:00Z\",\"a\":1}\n{\"time\":\"2026-01-01T10:00:00Z\",\"a\":1}\n\
+                  {\"time\":\"2026-01-01T12:30:00+02:00\",\"a\":1}\n{\"time\":\"2026-01-01T11:00:00Z\",\"a\":1}\n\
+                  {\"time\":1767261600,\"a\":1}\n{\"a\":1}\n{\"time\":\"noon\",\"a\":1}\n";
+    let place = Place::new(&[
+        ("o.yaml", &rule("{ a: [1] }")),
+        ("n.yaml", &rule("{ a: [2] }")),
+        ("e", events),
+        ("bad", "{\"time\":"),
+    ]);
+    let check = |arguments: &[&str], code: i32, part: &str| {
+        let said = place.run(&[&["diff", "o.yaml", "n.yaml"], arguments].concat(), "");
+        let all = said.out + &said.err;
+        assert_eq!(said.code, Some(code), "{arguments:?}: {all}");
+        assert!(all.contains(part), "{arguments:?}: `{part}` is not in\n{all}");
+    };
+    let (ten, eleven) = ("2026-01-01T10:00:00Z", "2026-01-01T11:00:00Z");
+    let e = ["--events", "e"];
+    check(&e, 0, "7 events read: 7 that");
+    check(&[&e[..], &["--from", ten, "--to", eleven]].concat(), 0, "2 events read: 2 that");
+    check(
+        &[&e[..], &["--from", ten, "--to", eleven]].concat(),
+        0,
+        "\n2 at other times and 3 without a readable `time` are left out\n",
+    );
+    check(&[&e[..], &["--from", ten]].concat(), 0, "3 events read");
+    check(&[&e[..], &["--to", ten]].concat(), 0, "1 event read");
+    check(&[&e[..], &["--to", ten, "-o", "json"]].concat(), 0, "\"untimed\": 3");
+    check(&[&e[..], &["--from", "2027-01-01T00:00:00Z"]].concat(), 78, "no events between --from and --to: 4 at other");
+    check(&[&e[..], &["--from", eleven, "--to", eleven]].concat(), 2, "--from is not before --to");
+    check(&[&e[..], &["--from", "yesterday"]].concat(), 2, "`yesterday` is no time");
+    check(&["--events", "bad", "--from", ten], 78, "bad:1: the event is not valid");
+}

@@ -54,7 +54,7 @@ fn a_pair_has_its_exit_code_and_its_message() {
         (&["--pattern", "{\"a\":[1]}", "--event", "{\"a\":1.}"], "", 78, "", "the event is not valid"),
         (&["--pattern", "{\"a\":[1]}", "--event", "[1]"], "", 78, "", "not a JSON object"),
         (&["--pattern", "@gone", "--event", "{}"], "", 74, "", "cannot read gone"),
-        (&["--pattern", "-", "--event", "-"], "", 78, "", "only one of"),
+        (&["--pattern", "-", "--event", "-"], "", 2, "", "cannot both come from standard input"),
         (&["--pattern", "{}"], "", 2, "", "--event"),
         (&[], "", 2, "", "--jsonl"),
         (
@@ -74,6 +74,21 @@ fn a_pair_has_its_exit_code_and_its_message() {
     }
 }
 
+/// The line around a pattern or an event is no level of it.
+#[test]
+fn lines_of_pairs_are_as_deep_as_pairs() {
+    let deep = |levels: usize, inside: &str| format!("{}{inside}{}", "{\"a\":".repeat(levels), "}".repeat(levels));
+    let line = |levels: usize| {
+        let both = deep(levels - 1, "[1]");
+        format!("{{\"name\":{levels},\"pattern\":{both},\"event\":{both}}}\n")
+    };
+    let said = Place::new(&[]).run(&["test-pattern", "--jsonl"], &[line(1001), line(1000), line(1002)].concat());
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let wanted = "{\"name\":1001,\"result\":true}\n{\"name\":1000,\"result\":true}\n\
+                  {\"name\":1002,\"error\":\"nested too deeply (an event has at most 1001 levels) at byte ";
+    assert!(said.out.starts_with(wanted), "{}", said.out);
+}
+
 #[test]
 fn match_is_grep_for_events() {
     let lines = "{\"a\":1}\n{\"a\":2}\nno event\n\n{\"a\":[1,3]}\n{\"b\":1.0}";
@@ -84,13 +99,19 @@ fn match_is_grep_for_events() {
         ("bad", "{\"a\":[2]}\n{\"a\":[]}\n"),
     ]);
     let one = "{\"a\":[1]}";
-    let rows: [(&[&str], i32, &str, &str); 14] = [
+    let rows: [(&[&str], i32, &str, &str); 20] = [
         (&[one], 0, "{\"a\":1}\n{\"a\":[1,3]}\n", "1 line is no event"),
         (&[one, "-"], 0, "{\"a\":1}\n{\"a\":[1,3]}\n", ""),
         (&["-n", one, "l.jsonl"], 0, "1:{\"a\":1}\n5:{\"a\":[1,3]}\n", ""),
-        (&["-v", one], 0, "{\"a\":2}\nno event\n{\"b\":1.0}\n", ""),
+        (&["-v", one], 0, "{\"a\":2}\nno event\n\n{\"b\":1.0}\n", ""),
+        (&["-vn", one], 0, "2:{\"a\":2}\n3:no event\n4:\n6:{\"b\":1.0}\n", "1 line is no event"),
         (&["-c", one], 0, "2\n", ""),
-        (&["-vc", one], 0, "3\n", ""),
+        (&["-vc", one], 0, "4\n", ""),
+        (&["-H", one], 0, "(standard input):{\"a\":1}\n(standard input):{\"a\":[1,3]}\n", ""),
+        (&["-cH", one, "other"], 0, "other:1\n", ""),
+        (&["--no-filename", one, "other", "other"], 0, "{\"a\":1}\n{\"a\":1}\n", ""),
+        (&["-f", "-"], 2, "", "standard input gives the patterns (-f -); name the FILE"),
+        (&["-f", "-", "other", "-"], 2, "", "name the FILE"),
         (&["-c", one, "l.jsonl", "other"], 0, "l.jsonl:2\nother:1\n", ""),
         (&["-n", one, "other", "l.jsonl"], 0, "other:1:{\"a\":1}\nl.jsonl:1:{\"a\":1}\nl.jsonl:5:{\"a\":[1,3]}\n", ""),
         (&["-f", "patterns"], 0, "{\"a\":2}\n{\"b\":1.0}\n", ""),
@@ -105,6 +126,40 @@ fn match_is_grep_for_events() {
         assert_eq!((said.code, said.out.as_str()), (Some(code), out), "{arguments:?}: {}", said.err);
         assert!(said.err.contains(err), "{arguments:?}: {}", said.err);
     }
+}
+
+#[test]
+fn match_takes_patterns_from_standard_input() {
+    let place = Place::new(&[("l.jsonl", "{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n")]);
+    let said = place.run(&["match", "-f", "-", "l.jsonl"], "{\"a\":[3]}\n{\"a\":[1]}\n");
+    assert_eq!((said.code, said.out.as_str()), (Some(0), "{\"a\":1}\n{\"a\":3}\n"), "{}", said.err);
+    let said = place.run(&["match", "-f", "-", "l.jsonl"], "{\"a\":[3]}\n{}\n");
+    assert!(said.code == Some(2) && said.err.contains("-:2: the event pattern is not valid"), "{}", said.err);
+}
+
+#[test]
+fn match_finds_events_inside_lines() {
+    let deep = format!("{}1{}", "{\"a\":".repeat(1001), "}".repeat(1001));
+    let check = |path: &str, line: &str, want: bool, err: &str| {
+        let said = Place::new(&[]).run(&["match", "--path", path, "{\"a\":[1,{\"exists\":false}]}"], line);
+        assert_eq!((said.code, !said.out.is_empty()), (Some(i32::from(!want)), want), "{path} {line}: {}", said.err);
+        assert!(said.err.contains(err) && said.err.is_empty() == err.is_empty(), "{path} {line}: {}", said.err);
+    };
+    check("event", r#"{"event":{"a":1}}"#, true, "");
+    check("event", r#"{"event":{"a":2},"a":1}"#, false, "");
+    check("$.event", r#"{"event":"{\"a\":1.0}"}"#, true, "");
+    check("detail.original", r#"{"detail":{"original":{"a":1}}}"#, true, "");
+    check("records[*].body", r#"{"records":[{"body":"no"},{"body":"{\"a\":1}"}]}"#, true, "");
+    check("records[0]", r#"{"records":[{"a":2},{"a":1}]}"#, false, "");
+    check("event", r#"{"event":{"a":2},"event":{"a":1}}"#, true, "");
+    // Without it a line does not match, not even for what is absent.
+    check("event", r#"{"a":1}"#, false, "");
+    check("event.x", r#"{"event":"{\"x\":{\"a\":1}}"}"#, false, "");
+    check("event", r#"{"event":5}"#, false, "not a JSON object at byte 0 of the value at $.event");
+    check("event", r#"{"event":"#, false, "the text ends too early");
+    check("event", &format!("{{\"event\":{deep}}}"), true, "");
+    let said = Place::new(&[]).run(&["match", "--path", "a..b", "{\"a\":[1]}"], "");
+    assert!(said.code == Some(2) && said.err.contains("is not a JSON path"), "{}", said.err);
 }
 
 /// Many blocks on all cores, and one line longer than a block: everything in the order of the input.

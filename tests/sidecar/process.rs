@@ -52,7 +52,12 @@ impl Place {
 
     /// Runs to the end with `input` on standard input.
     pub fn run(&self, arguments: &[&str], input: &str) -> Said {
-        let mut child = self.command(arguments).spawn().expect("a process");
+        Self::finish(self.command(arguments), input)
+    }
+
+    /// As [`Place::run`], of a command that was made ready.
+    pub fn finish(mut command: Command, input: &str) -> Said {
+        let mut child = command.spawn().expect("a process");
         let mut stdin = child.stdin.take().expect("a pipe");
         let input = input.to_owned();
         let feed = std::thread::spawn(move || stdin.write_all(input.as_bytes()).ok());

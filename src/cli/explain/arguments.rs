@@ -8,7 +8,7 @@ use super::super::rules::Form;
 use super::Explain;
 use crate::pattern::Numbers;
 use crate::time;
-use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{Error, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
@@ -18,46 +18,46 @@ use std::time::Duration;
 #[derive(Args)]
 pub struct Given {
     /// The event: a file, JSON text, or - for standard input
-    #[arg(long, env = "SLUICE_EXPLAIN_EVENT")]
+    #[arg(long)]
     event: Option<String>,
     /// Explain events of a running process as they come, until interrupted
-    #[arg(long, env = "SLUICE_EXPLAIN_LIVE", value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     live: bool,
     /// A pattern: JSON text, or @file
-    #[arg(long, env = "SLUICE_EXPLAIN_PATTERN")]
+    #[arg(long)]
     pattern: Option<String>,
     /// Configuration file or folder with rules; may be repeated [with --live: the rules of the process]
     #[arg(short, long, value_name = "PATH", env = "SLUICE_CONFIG", value_delimiter = ':')]
     config: Vec<PathBuf>,
     /// Only this rule
-    #[arg(long, env = "SLUICE_EXPLAIN_RULE")]
+    #[arg(long)]
     rule: Option<String>,
     /// Only rules of this bus, and with --live only its events
-    #[arg(long, env = "SLUICE_EXPLAIN_BUS")]
+    #[arg(long)]
     bus: Option<String>,
     /// How many of the rules that came nearest to show whole
-    #[arg(long, value_name = "N", default_value_t = 3, env = "SLUICE_EXPLAIN_NEAR")]
+    #[arg(long, value_name = "N", default_value_t = 3)]
     near: usize,
     /// Show every rule whole
-    #[arg(long, env = "SLUICE_EXPLAIN_ALL", value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     all: bool,
     /// How to print it; with --live, json is one line an event
-    #[arg(short, long, default_value = "text", env = "SLUICE_EXPLAIN_OUTPUT")]
+    #[arg(short, long, default_value = "text")]
     output: Form,
     /// With --pattern, how numbers compare: by value, as the service does, or by text, as its documentation says
-    #[arg(long, env = "SLUICE_EXPLAIN_NUMBER_MATCHING", value_parser = numbers())]
+    #[arg(long, value_parser = numbers())]
     number_matching: Option<Numbers>,
     /// With --live, which events
-    #[arg(long, env = "SLUICE_EXPLAIN_STAGE", value_enum, default_value = "unmatched")]
+    #[arg(long, value_enum, default_value = "unmatched")]
     stage: Stage,
     /// With --live, the most events to look at, as in 100/s; what is beyond is counted
-    #[arg(long, env = "SLUICE_EXPLAIN_RATE", default_value = "100/s")]
+    #[arg(long, default_value = "100/s")]
     rate: String,
     /// With --live, stop after so many explained events
-    #[arg(long, env = "SLUICE_EXPLAIN_LIMIT")]
+    #[arg(long)]
     limit: Option<u64>,
     /// With --live, stop after this long, as in 10s
-    #[arg(long = "for", env = "SLUICE_EXPLAIN_FOR", value_parser = time::parse_duration)]
+    #[arg(long = "for", value_parser = time::parse_duration)]
     duration: Option<Duration>,
     #[command(flatten)]
     remote: Remote,

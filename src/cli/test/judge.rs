@@ -17,8 +17,16 @@ use crate::transform::Context;
 pub struct Verdict {
     /// The rules that match, shadow rules included.
     pub matched: Vec<String>,
+    /// What each target receives.
+    pub delivered: Vec<(String, Vec<u8>)>,
     /// None when the test passed.
     pub failures: Vec<Failure>,
+}
+
+impl Verdict {
+    fn undecided(failure: Failure) -> Self {
+        Self { matched: Vec::new(), delivered: Vec::new(), failures: vec![failure] }
+    }
 }
 
 /// One thing that is otherwise than expected.
@@ -55,20 +63,21 @@ pub fn judge(test: &RuleTest, catalog: &Catalog, plan: &Plan) -> Verdict {
     let mut failures = Vec::new();
     let Some(bus) = plan.bus(&test.bus).map(|id| &plan.buses[id.0 as usize]) else {
         let failure = Failure::new("undecided", &test.bus, format!("bus {} does not exist", test.bus));
-        return Verdict { matched: Vec::new(), failures: vec![failure] };
+        return Verdict::undecided(failure);
     };
     let numbers: Vec<usize> = match Judge::new(&bus.matcher).matches(&test.event) {
         Ok(rules) => rules.iter().map(|&rule| rule as usize).collect(),
         Err(fault) => {
             let failure = Failure::new("undecided", &test.bus, format!("the event cannot be matched: {fault}"));
-            return Verdict { matched: Vec::new(), failures: vec![failure] };
+            return Verdict::undecided(failure);
         }
     };
     let matched: Vec<String> = numbers.iter().map(|&n| bus.rules[n].name.to_string()).collect();
     let delivered = deliver(test, plan, bus, &numbers, &mut failures);
     rules(test, catalog, &matched, &mut failures);
     outputs(test, &delivered, &mut failures);
-    Verdict { matched, failures }
+    let delivered = delivered.into_iter().map(|it| (it.target.to_owned(), it.payload)).collect();
+    Verdict { matched, delivered, failures }
 }
 
 /// What the rules that match send; what cannot be given its form is a failure.

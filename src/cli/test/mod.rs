@@ -4,10 +4,11 @@ mod coverage;
 mod judge;
 mod report;
 mod same;
+mod update;
 
 use super::output;
 use crate::app::{Exit, Failed};
-use crate::config::rule_tests::{self, TestFile};
+use crate::config::rule_tests::{self, RuleTest, TestFile};
 use crate::config::{self, Loaded, Outside, Problem, Problems};
 use crate::plan::{self, Identity};
 use coverage::Watch;
@@ -30,6 +31,9 @@ pub struct Test {
     /// Leave with 1 where the tests match less of all branches; implies --coverage
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
     min_coverage: Option<u8>,
+    /// Write what came of the tests that fail into their files, as what they expect; what cannot be written safely is left
+    #[arg(long)]
+    update: bool,
     /// How to print it
     #[arg(short, long, default_value = "text")]
     output: Form,
@@ -52,7 +56,7 @@ impl Test {
         if self.output != Form::Text {
             console::set_colors_enabled(false);
         }
-        let ran = self.all(&loaded, &files)?;
+        let ran = self.all(&loaded, files)?;
         let out = &mut std::io::stdout().lock();
         match self.output {
             Form::Text => ran.text(out),
@@ -68,18 +72,22 @@ impl Test {
         if ran.counts().1 == 0 { Ok(()) } else { Err(Failed::new(Exit::No, "")) }
     }
 
-    fn all(&self, loaded: &Loaded, files: &[TestFile]) -> Result<Ran, Failed> {
+    fn wants(&self, test: &RuleTest) -> bool {
+        self.filter.as_ref().is_none_or(|wanted| test.name.contains(wanted.as_str()))
+    }
+
+    fn all(&self, loaded: &Loaded, mut files: Vec<TestFile>) -> Result<Ran, Failed> {
         let config = &loaded.config.identity;
         let identity = Identity { account: config.account.clone(), region: config.region.clone() };
         let plan = plan::compile(&loaded.catalog, &identity, std::process::id().into());
         let mut watch = (self.coverage || self.min_coverage.is_some()).then(|| Watch::new(&loaded.catalog));
+        if self.update {
+            files = update::update(files, loaded, &plan, |test| self.wants(test))?;
+        }
         let mut ran = Vec::new();
-        for TestFile { file, tests } in files {
+        for TestFile { file, tests } in &files {
             let mut done = Vec::new();
-            for test in tests {
-                if self.filter.as_ref().is_some_and(|wanted| !test.name.contains(wanted.as_str())) {
-                    continue;
-                }
+            for test in tests.iter().filter(|test| self.wants(test)) {
                 let verdict = judge::judge(test, &loaded.catalog, &plan);
                 if let Some(watch) = &mut watch {
                     watch.note(&test.bus, &verdict.matched, &test.event);
@@ -128,8 +136,9 @@ fn read(paths: &[PathBuf]) -> Result<(Loaded, Vec<TestFile>), Failed> {
     Ok((loaded, files))
 }
 
-/// What cannot be read is no fault of what it says.
+/// Events that cannot be read are no fault of what tests and rules say.
 fn invalid(problems: Problems) -> Failed {
-    let exit = if problems.0.iter().all(|problem| problem.code == "E0002") { Exit::Io } else { Exit::Config };
+    let unread = |problem: &Problem| problem.code == "E0002" && problem.at.is_some();
+    let exit = if problems.0.iter().all(unread) { Exit::Io } else { Exit::Config };
     Failed::new(exit, problems.to_string())
 }
