@@ -32,6 +32,9 @@ pub struct Latency {
     /// Tenths of the events that rules match and that are delivered
     #[arg(long, env = "SLUICE_BENCH_TENTHS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10))]
     tenths: u64,
+    /// Milliseconds for which the Kafka producer of the events gathers them; they count as latency
+    #[arg(long, env = "SLUICE_BENCH_LINGER", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    linger: u32,
     /// Print JSON lines
     #[arg(long, env = "SLUICE_BENCH_JSON")]
     json: bool,
@@ -169,7 +172,7 @@ impl Latency {
         progress: &Progress,
         mut child: Option<&mut Child>,
     ) -> Result<Option<(f64, f64)>, Failed> {
-        let mut out = broker.out(&pair.from, "0")?;
+        let mut out = broker.out(&pair.from, &self.linger.to_string())?;
         let probe = (PROBE..).find(|&number| slots::matched(number, self.tenths)).unwrap_or(PROBE);
         send(&mut out, probe)?;
         let deadline = time::now() + START;
@@ -266,7 +269,8 @@ impl Arrivals {
         }
         if number >= schedule.warm {
             let micros = now.saturating_duration_since(schedule.due(number)).as_micros();
-            self.latency.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
+            // It grows as it needs to: no latency is too long for it.
+            self.latency.record(u64::try_from(micros).unwrap_or(u64::MAX)).unwrap_or_default();
             self.last = now;
         }
         true
@@ -330,7 +334,7 @@ impl Latency {
                 QUANTILES.iter().map(|(name, quantile)| ((*name).to_owned(), json!(millis(*quantile)))).collect();
             json!({
                 "run": run.name, "broker": broker.name(), "rules": self.rules, "tenths_delivered": self.tenths,
-                "seconds": self.seconds, "offered_per_second": run.rate, "achieved_per_second": run.achieved,
+                "linger_ms": self.linger, "seconds": self.seconds, "offered_per_second": run.rate, "achieved_per_second": run.achieved,
                 "latency_ms": quantiles, "cpu_percent": run.usage.map(|(cpu, _)| cpu),
                 "resident_mib": run.usage.map(|(_, resident)| resident / 1048576.0), "delivered": run.delivered,
                 "lost": run.lost, "repeated": run.arrivals.repeated, "wrong": run.arrivals.wrong,
