@@ -33,7 +33,7 @@ pub struct Latency {
     #[arg(long, env = "SLUICE_BENCH_TENTHS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10))]
     tenths: u64,
     /// Milliseconds for which the Kafka producer of the events gathers them; they count as latency
-    #[arg(long, env = "SLUICE_BENCH_LINGER", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    #[arg(long, env = "SLUICE_BENCH_LINGER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1000))]
     linger: u32,
     /// Print JSON lines
     #[arg(long, env = "SLUICE_BENCH_JSON")]
@@ -153,7 +153,10 @@ impl Latency {
         let offered = (schedule.total - schedule.warm) as f64 * share;
         let achieved = match rate {
             0 => 0.0,
-            _ => offered / arrivals.last.saturating_duration_since(schedule.due(schedule.warm)).as_secs_f64().max(1e-9),
+            _ => {
+                let took = arrivals.last.saturating_duration_since(schedule.due(schedule.warm)).as_secs_f64();
+                offered / took.max(f64::from(self.seconds))
+            }
         };
         let name = if sluice { "sluice" } else { "bare" };
         Ok(Run { name, rate, arrivals, delivered: came, lost: expected - came, achieved, usage })
