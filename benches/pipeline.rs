@@ -17,7 +17,7 @@ const EVENTS: u64 = 1000;
 fn matcher(rules: u64) -> Matcher {
     let mut builder = Builder::new(1, Numbers::Value);
     for number in 0..rules {
-        let text = slots::pattern(number, rules);
+        let text = slots::pattern(number, rules, 1);
         let pattern = parse(text.as_bytes(), &Limits::default()).expect("a valid pattern");
         builder.add(&pattern);
     }

@@ -12,6 +12,10 @@ FIGURES = [
 ]
 
 
+# Quantiles of latency that have a line in the chart.
+QUANTILES = ["p50", "p90", "p99", "p99.9"]
+
+
 def peers(told):
     return list(dict.fromkeys(peer for result in told["results"] for peer in result["peers"]))
 
@@ -40,22 +44,65 @@ def table(told, figure):
     return rows
 
 
+def rows_of(cells):
+    return ["| " + " | ".join(row) + " |" for row in cells]
+
+
 def markdown(told):
     machine = told["machine"]
     lines = [f"# Rules at scale, {machine['when']}", "", f"`{told['command']}`, on {machine['processors']} processors, {machine['system']}.", ""]
-    for figure in FIGURES:
-        title, unit, _ = figure
-        head, *rows = table(told, figure)
-        lines += [f"## {title}, {unit}", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-        lines += ["| " + " | ".join(row) + " |" for row in rows]
-        lines.append("")
-    lines += ["## Matches", ""]
+    for title, rows in sections(told):
+        head, *rest = rows
+        lines += [f"## {title}", "", *rows_of([head]), "|---" * len(head) + "|", *rows_of(rest), ""]
+    if told["results"]:
+        lines += ["## Matches", ""]
     for result in told["results"]:
         totals = ", ".join(f"{peer} {found['matches']}" for peer, found in result["peers"].items() if "matches" in found)
         lines.append(f"- {result['rules']:,} rules: {totals}")
     lines += [f"- **differ** at {line}" for line in unequal(told)]
     lines += ["", *notes(told), ""]
     return "\n".join(lines)
+
+
+def sections(told):
+    """Titles and tables of everything that was measured."""
+    if told["results"]:
+        for figure in FIGURES:
+            yield f"{figure[0]}, {figure[1]}, by number of rules", table(told, figure)
+    for broker, runs in by_broker(told).items():
+        yield latency_title(broker, runs), latency_table(runs)
+
+
+def by_broker(told):
+    found = {}
+    for run in told["latency"]:
+        found.setdefault(run["broker"], []).append(run)
+    return found
+
+
+def latency_title(broker, runs):
+    return f"Latency by offered rate, {broker}, {runs[0]['rules']:,} rules, {runs[0]['tenths_delivered']} in ten delivered"
+
+
+def latency_table(runs):
+    """Rows of cells, one a run; latencies count from the moments that events were due."""
+    quantiles = list(runs[0]["latency_ms"])
+    rows = [["", "offered/s", "achieved/s", *(f"{quantile} ms" for quantile in quantiles), "% of a core", "RSS MiB", "lost"]]
+    for run in runs:
+        cells = [run["latency_ms"][quantile] for quantile in quantiles]
+        cells = [*cells, run["cpu_percent"], run["resident_mib"]]
+        shown = ["" if cell is None else short(cell) for cell in cells]
+        rows.append([run["run"], f"{run['offered_per_second']:,}", f"{run['achieved_per_second']:,.0f}", *shown, f"{run['lost']:,}"])
+    return rows
+
+
+def latency_chart(title, runs):
+    lines = {}
+    for run in runs:
+        for quantile in QUANTILES:
+            if run["run"] == "sluice" and run["latency_ms"][quantile]:
+                lines.setdefault(quantile, []).append((run["offered_per_second"], run["latency_ms"][quantile]))
+    return plot(title, "ms", lines)
 
 
 def notes(told):
@@ -68,13 +115,17 @@ def notes(told):
 
 
 def chart(told, figure):
-    """Both axes logarithmic."""
     title, unit, get = figure
     lines = {}
     for result in told["results"]:
         for peer, found in result["peers"].items():
             if "failed" not in found and get(found) > 0:
                 lines.setdefault(peer, []).append((result["rules"], get(found)))
+    return plot(title, unit, lines)
+
+
+def plot(title, unit, lines):
+    """Named lines of points, both axes logarithmic."""
     points = [point for line in lines.values() for point in line]
     if not points:
         return ""
@@ -105,9 +156,10 @@ def chart(told, figure):
 def html(told):
     machine = told["machine"]
     body = [f"<h1>Rules at scale, {machine['when']}</h1><p><code>{escape.escape(told['command'])}</code>, on {machine['processors']} processors, {escape.escape(machine['system'])}.</p>"]
-    for figure in FIGURES:
-        head, *rows = table(told, figure)
-        body.append(f"<h2>{figure[0]}, {figure[1]}, by number of rules</h2>{chart(told, figure)}<table><tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>")
+    charts = [chart(told, figure) for figure in FIGURES] if told["results"] else []
+    charts += [latency_chart(latency_title(broker, runs), runs) for broker, runs in by_broker(told).items()]
+    for (title, (head, *rows)), drawn in zip(sections(told), charts):
+        body.append(f"<h2>{escape.escape(title)}</h2>{drawn}<table><tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>")
         body += ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
         body.append("</table>")
     body.append("<ul>" + "".join(f"<li>{escape.escape(note.removeprefix('- '))}</li>" for note in notes(told)) + "</ul>")

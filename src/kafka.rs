@@ -167,6 +167,20 @@ impl Cluster {
         }
     }
 
+    /// Deletes a topic.
+    ///
+    /// # Errors
+    /// What the broker answered.
+    pub fn delete(&self, topic: &str) -> Result<(), ClusterError> {
+        let admin = self.admin()?;
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+        let answer = block_on(admin.delete_topics(&[topic], &options)).map_err(|error| self.unreachable(&error))?;
+        match answer.into_iter().next() {
+            Some(Err((_, code))) => Err(ClusterError::Refused(format!("cannot delete topic {topic}: {code}"))),
+            _ => Ok(()),
+        }
+    }
+
     /// The largest record batch a topic takes, `max.message.bytes`; `None` when the broker does not tell.
     pub fn largest_record(&self, topic: &str) -> Option<u64> {
         let admin = self.admin().ok()?;

@@ -1,10 +1,25 @@
-//! Events and rules for measurements: about 800 bytes an event, a tenth of them matched, whatever the number of rules.
+//! Events and rules for measurements: about 690 bytes an event, a tenth of them matched, whatever the number of rules.
 
 use std::fmt::Write;
 
+fn mix(number: u64) -> u64 {
+    number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20
+}
+
+/// Whether rules for so many tenths of the events match an event.
+pub fn matched(number: u64, tenths: u64) -> bool {
+    mix(number) % 10 < tenths
+}
+
+/// The number of an event, from its bytes.
+pub fn number(event: &[u8]) -> Option<u64> {
+    let digits = event.strip_prefix(b"{\"version\":\"0\",\"id\":\"")?.split(|byte| *byte == b'-').next()?;
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
 /// An event by number; its fields spread evenly.
 pub fn event(number: u64) -> String {
-    let mix = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
+    let mix = mix(number);
     let mut line = String::with_capacity(900);
     let written = write!(
         line,
@@ -32,14 +47,19 @@ pub fn event(number: u64) -> String {
     line
 }
 
-/// The pattern of rule `number` of a set of `rules` (1, 100, 1,000 or 10,000): together they match a tenth of the
+/// Numbers of rules that a set may have.
+pub const SIZES: [u64; 4] = [1, 100, 1000, 10_000];
+
+/// The pattern of rule `number` of a set of `rules`, one of [`SIZES`]: together they match so many tenths of the
 /// events, each event at most once.
-pub fn pattern(number: u64, rules: u64) -> String {
+pub fn pattern(number: u64, rules: u64, tenths: u64) -> String {
     let slot = match rules {
         1 => String::new(),
         _ => format!(",\"slot{rules}\":[\"s{number}\"]"),
     };
+    let values: Vec<String> = (0..tenths).map(|tenth| format!("\"t{tenth}\"")).collect();
     format!(
-        "{{\"source\":[\"shop.orders\"],\"detail-type\":[\"Order Placed\"],\"detail\":{{\"tenth\":[\"t0\"]{slot}}}}}"
+        "{{\"source\":[\"shop.orders\"],\"detail-type\":[\"Order Placed\"],\"detail\":{{\"tenth\":[{}]{slot}}}}}",
+        values.join(",")
     )
 }

@@ -2,6 +2,9 @@
 
 mod admin;
 mod bench;
+mod bench_bare;
+mod bench_broker;
+mod bench_latency;
 mod bench_match;
 mod config;
 #[path = "../../benches/corpus/mod.rs"]

@@ -74,12 +74,12 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// A producer for a topic.
-    pub fn new(client: &BTreeMap<String, String>, name: &str) -> Result<Self, Failed> {
+    /// A producer for a topic; `linger` is how many milliseconds an event waits for company.
+    pub fn new(client: &BTreeMap<String, String>, name: &str, linger: &str) -> Result<Self, Failed> {
         let reports = Reports::default();
         let delivered = Arc::clone(&reports.delivered);
         let mut config = client_config(client);
-        config.set("enable.idempotence", "true").set("linger.ms", "5").set("compression.type", "lz4");
+        config.set("enable.idempotence", "true").set("linger.ms", linger).set("compression.type", "lz4");
         let producer = config
             .create_with_context(reports)
             .map_err(|error| Failed::new(Exit::Config, format!("cannot make a Kafka producer: {error}")))?;

@@ -93,7 +93,7 @@ impl Put {
             let message = format!("topic {topic} does not exist; create it first");
             return Err(Failed::new(Exit::Config, message));
         }
-        let out = Topic::new(&client, &topic)?;
+        let out = Topic::new(&client, &topic, "5")?;
         Ok((topic, Out::Kafka(out)))
     }
 

@@ -17,6 +17,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How long the polling thread waits for delivery reports, and while deliveries wait for room. The crate waits for whole
+/// milliseconds of what is left and spins through the rest: with a little more than whole ones, the rest is little.
+const WAIT: Duration = Duration::from_micros(50_050);
+const CROWDED_WAIT: Duration = Duration::from_micros(2_050);
+
 /// Producers by the properties of their clients.
 pub struct Producers {
     /// Largest batch: what every topic takes, since it takes the largest event. A broker refuses a batch that is too
@@ -174,7 +179,7 @@ impl Producer {
     fn run(&self) {
         loop {
             let waiting = !self.parked.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-            self.client.load_full().poll(Duration::from_millis(if waiting { 2 } else { 50 }));
+            self.client.load_full().poll(if waiting { CROWDED_WAIT } else { WAIT });
             self.revive();
             self.unpark();
         }

@@ -69,7 +69,8 @@ impl<'a> Gather<'a> {
         let lane = reading.number as usize % self.drafts.len();
         let draft = &mut self.drafts[lane];
         if draft.envelopes.is_empty() {
-            draft.bytes.reserve(self.expected);
+            // Few sizes: the allocator keeps pages of each for every thread.
+            draft.bytes.reserve(self.expected.next_power_of_two());
         }
         let size = reading.payload.len() + reading.key.map_or(0, <[u8]>::len);
         let generation = tracker.generation(reading.number);

@@ -4,6 +4,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod bench;
 #[path = "../readme/blocks.rs"]
 mod blocks;
 #[path = "../sidecar/certificates.rs"]
@@ -81,6 +82,8 @@ const SCENARIOS: &[Scenario] = &[
     ("size_of_a_sidecar", On::Kafka(sizes::sidecar)),
     ("size_of_a_processor", On::Kafka(sizes::processor)),
     ("throughput_of_matching_adds_up", On::Both(scale::matching)),
+    ("bench_latency", On::Both(bench::latency)),
+    ("bench_pipeline", On::Both(bench::pipeline)),
     ("nats_server_restarts", On::Nats(jetstream::server_restarts)),
 ];
 

@@ -19,6 +19,11 @@ pub struct Running {
     admin: String,
 }
 
+/// The program; another build than the tests' own, where figures are wanted.
+pub fn program() -> PathBuf {
+    std::env::var_os("SLUICE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_sluice").into(), PathBuf::from)
+}
+
 impl Sluice {
     /// Writes a configuration. `{admin}` in it becomes a free address.
     pub fn new(config: &str) -> Self {
@@ -43,9 +48,7 @@ impl Sluice {
 
     pub fn start(&self, arguments: &[&str]) -> Running {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path().join("log")).expect("a log");
-        // Another build than the tests' own, where figures are wanted.
-        let program = std::env::var("SLUICE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sluice").to_owned());
-        let child = Command::new(program)
+        let child = Command::new(program())
             .args(["run", "-c", "sluice.yaml"])
             .args(arguments)
             .current_dir(self.path())
