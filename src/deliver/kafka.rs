@@ -1,6 +1,8 @@
 //! Producing to Kafka: one idempotent producer per set of client properties, each delivery its own opaque.
 //!
-//! Batching adapts by itself: `linger.ms` is half a millisecond, and while requests are under way records gather.
+//! Batching adapts by itself: the first deliveries of a topic leave after half a millisecond, the next ones gather here
+//! until those are acknowledged. An idempotent librdkafka (2.12) has one request of a partition under way, and its
+//! thread spins while records wait behind that request for longer than `linger.ms`; so they do not wait there.
 
 use super::retry::Failure;
 use super::{Delivery, TRACE_HEADER, dead_letter};
@@ -14,13 +16,17 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// How long the polling thread waits for delivery reports, and while deliveries wait for room. The crate waits for whole
+/// How long the polling thread waits for delivery reports, and while deliveries are parked. The crate waits for whole
 /// milliseconds of what is left and spins through the rest: with a little more than whole ones, the rest is little.
 const WAIT: Duration = Duration::from_micros(50_050);
 const CROWDED_WAIT: Duration = Duration::from_micros(2_050);
+/// How long the first deliveries wait for more; librdkafka's `linger.ms`.
+const LINGER: Duration = Duration::from_micros(500);
+/// How long deliveries gather at most behind those that are under way, to the next tick of the polling thread.
+const HELD: Duration = Duration::from_millis(50);
 
 /// Producers by the properties of their clients.
 pub struct Producers {
@@ -49,7 +55,8 @@ impl Producers {
                 producer
             }
         };
-        Ok(TopicSink { topic: target.topic.clone(), producer })
+        let topic = Arc::new(Topic { name: target.topic.clone(), gate: Mutex::default() });
+        Ok(TopicSink { topic, producer })
     }
 
     /// Waits until everything is sent, up to `deadline`.
@@ -65,31 +72,60 @@ impl Producers {
 
 /// One topic.
 pub struct TopicSink {
-    topic: String,
+    topic: Arc<Topic>,
     producer: Arc<Producer>,
 }
 
 impl TopicSink {
-    /// Hands a delivery to the producer, or parks it until the producer has room. Order is kept.
+    /// Hands a delivery to the producer, or parks it until its turn has come. Order is kept.
     pub fn submit(&self, delivery: Delivery) {
-        let mut parked = self.producer.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        let delivery = Box::new(delivery);
-        if !parked.is_empty() {
-            return parked.push_back((self.topic.clone(), delivery));
+        let mut gate = self.topic.gate();
+        gate.parked.push_back(Box::new(delivery));
+        if gate.is_open() {
+            self.producer.release(&self.topic, gate);
+        } else {
+            self.producer.list(&self.topic, gate);
         }
-        match self.producer.send(&self.topic, delivery) {
-            Sent::Queued => {}
-            Sent::Full(delivery) => parked.push_back((self.topic.clone(), delivery)),
-            Sent::Failed(delivery, error) => {
-                drop(parked);
-                delivery.finish(Err(failure(&error, &self.topic)));
-            }
-        }
+    }
+}
+
+/// A topic and what is to be written to it.
+struct Topic {
+    name: String,
+    gate: Mutex<Gate>,
+}
+
+impl Topic {
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Deliveries of one topic before the client. They are bounded by the credit of their events.
+#[derive(Default)]
+struct Gate {
+    /// How many the client has.
+    under_way: usize,
+    /// When it got the first of those.
+    since: Option<Instant>,
+    parked: VecDeque<Box<Delivery>>,
+    /// The client had no room.
+    full: bool,
+    /// Among the producer's waiting topics.
+    listed: bool,
+}
+
+impl Gate {
+    /// Whether the client should have what is parked: nothing is under way, or the batch that will be is still open.
+    fn is_open(&self) -> bool {
+        let gathering = || self.since.is_some_and(|since| since.elapsed() < LINGER);
+        !self.full && (self.under_way == 0 || gathering())
     }
 }
 
 struct Reports {
     remarks: Remarks,
+    producer: Arc<OnceLock<Weak<Producer>>>,
 }
 
 impl ClientContext for Reports {
@@ -102,31 +138,45 @@ impl ClientContext for Reports {
     }
 }
 
-impl ProducerContext for Reports {
-    type DeliveryOpaque = Box<Delivery>;
+/// A delivery that the client has.
+struct Sent {
+    delivery: Box<Delivery>,
+    topic: Arc<Topic>,
+}
 
-    fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
-        match result {
-            Ok(_) => delivery.finish(Ok(())),
-            Err((error, message)) => {
-                let topic = rdkafka::Message::topic(message);
-                delivery.finish(Err(failure(error, topic)));
-            }
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<Sent>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
+        let Sent { delivery, topic } = *sent;
+        delivery.finish(match result {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(failure(error, &topic.name)),
+        });
+        let mut gate = topic.gate();
+        gate.under_way = gate.under_way.saturating_sub(1);
+        if gate.under_way == 0
+            && !gate.parked.is_empty()
+            && let Some(producer) = self.producer.get().and_then(Weak::upgrade)
+        {
+            producer.release(&topic, gate);
         }
     }
 }
 
-/// A client, the thread that polls it, and deliveries that wait for room in it. Those are bounded by the credit of
-/// their events.
+/// A client, and the thread that polls it.
 struct Producer {
     config: ClientConfig,
     client: ArcSwap<Client>,
-    parked: Mutex<VecDeque<(String, Box<Delivery>)>>,
+    /// Topics that may have parked deliveries.
+    waiting: Mutex<Vec<Arc<Topic>>>,
+    /// Itself, for the client's callbacks.
+    me: Arc<OnceLock<Weak<Self>>>,
 }
 
 type Client = BaseProducer<Reports>;
 
-enum Sent {
+enum Handed {
     Queued,
     Full(Box<Delivery>),
     Failed(Box<Delivery>, KafkaError),
@@ -135,13 +185,13 @@ enum Sent {
 impl Producer {
     fn start(properties: &BTreeMap<String, String>, batch_bytes: u64) -> Result<Arc<Self>, String> {
         let mut config = client_config(properties);
-        let batch_bytes = batch_bytes.to_string();
+        let (batch_size, linger) = (batch_bytes.to_string(), (LINGER.as_secs_f64() * 1e3).to_string());
         let defaults = [
             ("enable.idempotence", "true"),
             ("acks", "all"),
             ("compression.type", "lz4"),
-            ("linger.ms", "0.5"),
-            ("batch.size", &batch_bytes),
+            ("linger.ms", &linger),
+            ("batch.size", &batch_size),
             ("batch.num.messages", "10000"),
             ("queue.buffering.max.kbytes", "16384"),
             ("queue.buffering.max.messages", "100000"),
@@ -155,8 +205,10 @@ impl Producer {
                 config.set(name, value);
             }
         }
-        let client = ArcSwap::from_pointee(open(&config)?);
-        let producer = Arc::new(Self { config, client, parked: Mutex::default() });
+        let me = Arc::new(OnceLock::new());
+        let client = ArcSwap::from_pointee(open(&config, &me)?);
+        let producer = Arc::new(Self { config, client, waiting: Mutex::default(), me: Arc::clone(&me) });
+        me.get_or_init(|| Arc::downgrade(&producer));
         let poll = Arc::clone(&producer);
         std::thread::Builder::new()
             .name("sluice-producer".into())
@@ -169,7 +221,7 @@ impl Producer {
     fn revive(&self) {
         let Some((code, reason)) = self.client.load().client().fatal_error() else { return };
         tracing::error!("the Kafka producer has failed ({code}: {reason}); making a new one");
-        match open(&self.config) {
+        match open(&self.config, &self.me) {
             Ok(client) => drop(self.client.swap(Arc::new(client))),
             Err(error) => tracing::error!("{error}"),
         }
@@ -178,49 +230,89 @@ impl Producer {
     /// Serves delivery reports and gives parked deliveries their turn; ends with the process.
     fn run(&self) {
         loop {
-            let waiting = !self.parked.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-            self.client.load_full().poll(if waiting { CROWDED_WAIT } else { WAIT });
+            self.client.load_full().poll(if self.waiting().is_empty() { WAIT } else { CROWDED_WAIT });
             self.revive();
-            self.unpark();
+            self.tick();
         }
     }
 
-    fn unpark(&self) {
-        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((topic, delivery)) = parked.pop_front() {
-            match self.send(&topic, delivery) {
-                Sent::Queued => {}
-                Sent::Full(delivery) => return parked.push_front((topic, delivery)),
-                Sent::Failed(delivery, error) => {
-                    drop(parked);
-                    delivery.finish(Err(failure(&error, &topic)));
-                    parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
-                }
+    fn waiting(&self) -> MutexGuard<'_, Vec<Arc<Topic>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the polling thread look at a topic.
+    fn list(&self, topic: &Arc<Topic>, mut gate: MutexGuard<'_, Gate>) {
+        if !std::mem::replace(&mut gate.listed, true) {
+            drop(gate);
+            self.waiting().push(Arc::clone(topic));
+        }
+    }
+
+    /// Lets go what has waited long enough, and tries again what the client had no room for.
+    fn tick(&self) {
+        let topics = std::mem::take(&mut *self.waiting());
+        for topic in topics {
+            let mut gate = topic.gate();
+            let due = gate.since.is_none_or(|since| since.elapsed() >= HELD);
+            if std::mem::take(&mut gate.full) || gate.under_way == 0 || due {
+                self.release(&topic, gate);
+                gate = topic.gate();
+            }
+            gate.listed = false;
+            if !gate.parked.is_empty() {
+                self.list(&topic, gate);
             }
         }
     }
 
-    fn send(&self, topic: &str, delivery: Box<Delivery>) -> Sent {
-        let payload = delivery.payload.clone();
-        let key = delivery.key.clone();
-        let headers = headers(&delivery);
+    /// Hands parked deliveries to the client, as many as it has room for.
+    fn release(&self, topic: &Arc<Topic>, mut gate: MutexGuard<'_, Gate>) {
+        let mut failed = Vec::new();
+        while let Some(delivery) = gate.parked.pop_front() {
+            match self.send(topic, delivery) {
+                Handed::Queued => {
+                    if gate.under_way == 0 {
+                        gate.since = Some(time::now());
+                    }
+                    gate.under_way += 1;
+                }
+                Handed::Full(delivery) => {
+                    gate.parked.push_front(delivery);
+                    gate.full = true;
+                    break;
+                }
+                Handed::Failed(delivery, error) => failed.push((delivery, error)),
+            }
+        }
+        match gate.full {
+            true => self.list(topic, gate),
+            false => drop(gate),
+        }
+        for (delivery, error) in failed {
+            delivery.finish(Err(failure(&error, &topic.name)));
+        }
+    }
+
+    fn send(&self, topic: &Arc<Topic>, delivery: Box<Delivery>) -> Handed {
+        let (payload, key, headers) = (delivery.payload.clone(), delivery.key.clone(), headers(&delivery));
+        let sent = Box::new(Sent { delivery, topic: Arc::clone(topic) });
         let mut record =
-            BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, delivery).payload(&payload).headers(headers);
+            BaseRecord::<[u8], [u8], _>::with_opaque_to(&topic.name, sent).payload(&payload).headers(headers);
         if let Some(key) = &key {
             record = record.key(key);
         }
         match self.client.load().send(record) {
-            Ok(()) => Sent::Queued,
+            Ok(()) => Handed::Queued,
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {
-                Sent::Full(record.delivery_opaque)
+                Handed::Full(record.delivery_opaque.delivery)
             }
-            Err((error, record)) => Sent::Failed(record.delivery_opaque, error),
+            Err((error, record)) => Handed::Failed(record.delivery_opaque.delivery, error),
         }
     }
 }
 
-fn open(config: &ClientConfig) -> Result<Client, String> {
-    let reports = Reports { remarks: Remarks::default() };
+fn open(config: &ClientConfig, producer: &Arc<OnceLock<Weak<Producer>>>) -> Result<Client, String> {
+    let reports = Reports { remarks: Remarks::default(), producer: Arc::clone(producer) };
     config.create_with_context(reports).map_err(|error| format!("cannot make a Kafka producer: {error}"))
 }
 
