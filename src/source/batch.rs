@@ -3,8 +3,9 @@
 use super::Setup;
 use crate::ack::{OffsetTracker, Receipt, Report};
 use crate::credit::Credit;
-use crate::envelope::{Batch, Envelope, Lanes, OpenRun};
+use crate::envelope::{Batch, Bytes, Envelope, Lanes, OpenRun};
 use crate::time;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -56,12 +57,18 @@ pub struct Gather<'a> {
     credit: Arc<Credit>,
     /// Bytes of the largest batch of late: what a new one makes room for.
     expected: usize,
+    /// Its events.
+    expected_events: usize,
+    /// Memory of batches that are done with.
+    shelf: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
 }
 
 impl<'a> Gather<'a> {
     pub fn new(setup: &'a Setup, lanes: &'a Lanes, report: &Arc<Report>, credit: &Arc<Credit>) -> Self {
         let drafts = (0..lanes.count()).map(|_| Draft::default()).collect();
-        Self { setup, lanes, drafts, report: Arc::clone(report), credit: Arc::clone(credit), expected: 0 }
+        let shelf = bounded(4 * lanes.count());
+        let (report, credit) = (Arc::clone(report), Arc::clone(credit));
+        Self { setup, lanes, drafts, report, credit, expected: 0, expected_events: 0, shelf }
     }
 
     /// Adds a record; returns whether its batch is full.
@@ -69,8 +76,10 @@ impl<'a> Gather<'a> {
         let lane = reading.number as usize % self.drafts.len();
         let draft = &mut self.drafts[lane];
         if draft.envelopes.is_empty() {
+            draft.bytes = self.shelf.1.try_recv().unwrap_or_default();
             // Few sizes: the allocator keeps pages of each for every thread.
             draft.bytes.reserve(self.expected.next_power_of_two());
+            draft.envelopes.reserve(self.expected_events.next_power_of_two());
         }
         let size = reading.payload.len() + reading.key.map_or(0, <[u8]>::len);
         let generation = tracker.generation(reading.number);
@@ -115,6 +124,7 @@ impl<'a> Gather<'a> {
             }
             let mut draft = std::mem::take(draft);
             self.expected = draft.bytes.len().max(self.expected - self.expected / 16);
+            self.expected_events = draft.envelopes.len().max(self.expected_events - self.expected_events / 16);
             let current =
                 |run: &Gathered| tracker.assigned(run.number) && tracker.generation(run.number) == run.generation;
             if !draft.runs.iter().all(current) {
@@ -130,7 +140,8 @@ impl<'a> Gather<'a> {
                 })
                 .collect();
             let source = Arc::clone(&self.setup.info);
-            let batch = Batch { source, bytes: Arc::new(draft.bytes), envelopes: draft.envelopes, runs, read_at };
+            let bytes = Arc::new(Bytes::shelved(draft.bytes, &self.shelf.0));
+            let batch = Batch { source, bytes, envelopes: draft.envelopes, runs, read_at };
             if !batch.runs.is_empty() && !self.lanes.send(lane, batch) {
                 return false;
             }

@@ -18,7 +18,7 @@ use crate::transform::wrap::{Framing, Origin};
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::message::{BorrowedMessage, Header, Headers};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -187,13 +187,12 @@ impl<'a> Member<'a> {
         let mut group = self.client.context().lock();
         let number = group.number(message.topic(), message.partition());
         let topic = Arc::clone(&group.names[number as usize].0);
-        let headers = match (self.with_headers, message.headers()) {
-            (true, Some(headers)) => headers
-                .iter()
-                .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
-                .collect(),
-            _ => Vec::new(),
-        };
+        // Asking for headers parses them.
+        let headers = if self.with_headers { message.headers() } else { None };
+        let headers = headers.map_or_else(Vec::new, |headers| {
+            let pair = |header: Header<'_, &[u8]>| (header.key.to_owned(), header.value.unwrap_or_default().to_vec());
+            headers.iter().map(pair).collect()
+        });
         let reading = Reading {
             topic: &topic,
             partition: message.partition(),
