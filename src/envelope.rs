@@ -37,53 +37,13 @@ pub struct Batch {
     /// Their source.
     pub source: Arc<SourceInfo>,
     /// Keys and payloads, end to end.
-    pub bytes: Arc<Bytes>,
+    pub bytes: Arc<Vec<u8>>,
     /// The records.
     pub envelopes: Vec<Envelope>,
     /// The runs of offsets they make up.
     pub runs: Vec<OpenRun>,
     /// When the batch was read.
     pub read_at: Instant,
-}
-
-/// A batch's bytes. Their memory goes back to its source when nothing refers to them any more, so that the system need
-/// not clear pages for the next batch.
-pub struct Bytes {
-    bytes: Vec<u8>,
-    /// Where the source looks for memory; bounded.
-    shelf: Option<Sender<Vec<u8>>>,
-}
-
-impl Bytes {
-    /// Bytes whose memory goes back to the other end of `shelf`, where that has room.
-    pub fn shelved(bytes: Vec<u8>, shelf: &Sender<Vec<u8>>) -> Self {
-        Self { bytes, shelf: Some(shelf.clone()) }
-    }
-}
-
-impl From<Vec<u8>> for Bytes {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self { bytes, shelf: None }
-    }
-}
-
-impl std::ops::Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Bytes {
-    fn drop(&mut self) {
-        if let Some(shelf) = &self.shelf {
-            let mut bytes = std::mem::take(&mut self.bytes);
-            bytes.clear();
-            // A full shelf, or a source that is gone, needs no more.
-            drop(shelf.try_send(bytes));
-        }
-    }
 }
 
 /// Consecutive records of one partition.

@@ -19,7 +19,7 @@ pub use timer::Timer;
 
 use crate::ack::Pending;
 use crate::catalog::RetryPolicy;
-use crate::envelope::{Bytes, DeliveryId, Position};
+use crate::envelope::{DeliveryId, Position};
 use crate::metrics::{Latency, Metrics, labels};
 use crate::tap::{Seen, Stage, Taps};
 use crate::time;
@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone)]
 pub enum Payload {
     /// A part of a batch's bytes.
-    Shared(Arc<Bytes>, Range<usize>),
+    Shared(Arc<Vec<u8>>, Range<usize>),
     /// Bytes of its own.
     Own(Arc<[u8]>),
 }

@@ -3,9 +3,8 @@
 use super::Setup;
 use crate::ack::{OffsetTracker, Receipt, Report};
 use crate::credit::Credit;
-use crate::envelope::{Batch, Bytes, Envelope, Lanes, OpenRun};
+use crate::envelope::{Batch, Envelope, Lanes, OpenRun};
 use crate::time;
-use crossbeam_channel::{Receiver, Sender, bounded};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -59,16 +58,13 @@ pub struct Gather<'a> {
     expected: usize,
     /// Its events.
     expected_events: usize,
-    /// Memory of batches that are done with.
-    shelf: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
 }
 
 impl<'a> Gather<'a> {
     pub fn new(setup: &'a Setup, lanes: &'a Lanes, report: &Arc<Report>, credit: &Arc<Credit>) -> Self {
         let drafts = (0..lanes.count()).map(|_| Draft::default()).collect();
-        let shelf = bounded(4 * lanes.count());
         let (report, credit) = (Arc::clone(report), Arc::clone(credit));
-        Self { setup, lanes, drafts, report, credit, expected: 0, expected_events: 0, shelf }
+        Self { setup, lanes, drafts, report, credit, expected: 0, expected_events: 0 }
     }
 
     /// Adds a record; returns whether its batch is full.
@@ -76,7 +72,6 @@ impl<'a> Gather<'a> {
         let lane = reading.number as usize % self.drafts.len();
         let draft = &mut self.drafts[lane];
         if draft.envelopes.is_empty() {
-            draft.bytes = self.shelf.1.try_recv().unwrap_or_default();
             // Few sizes: the allocator keeps pages of each for every thread.
             draft.bytes.reserve(self.expected.next_power_of_two());
             draft.envelopes.reserve(self.expected_events.next_power_of_two());
@@ -140,7 +135,7 @@ impl<'a> Gather<'a> {
                 })
                 .collect();
             let source = Arc::clone(&self.setup.info);
-            let bytes = Arc::new(Bytes::shelved(draft.bytes, &self.shelf.0));
+            let bytes = Arc::new(draft.bytes);
             let batch = Batch { source, bytes, envelopes: draft.envelopes, runs, read_at };
             if !batch.runs.is_empty() && !self.lanes.send(lane, batch) {
                 return false;

@@ -176,7 +176,7 @@ impl Shared {
         };
         Batch {
             source: arrival.info,
-            bytes: Arc::new(arrival.event.into()),
+            bytes: Arc::new(arrival.event),
             envelopes: vec![envelope],
             runs: vec![OpenRun { topic: arrival.id, partition: 0, receipt }],
             read_at: time::now(),
