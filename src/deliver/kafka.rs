@@ -217,21 +217,28 @@ impl Producer {
         Ok(producer)
     }
 
-    /// Replaces a client that can produce no more. What the old one held fails, and is tried again on the new one.
-    fn revive(&self) {
-        let Some((code, reason)) = self.client.load().client().fatal_error() else { return };
+    /// Replaces a client that can produce no more, and returns it. What it holds fails when it is dropped, and is tried
+    /// again on the new one.
+    fn revive(&self) -> Option<Arc<Client>> {
+        let (code, reason) = self.client.load().client().fatal_error()?;
         tracing::error!("the Kafka producer has failed ({code}: {reason}); making a new one");
         match open(&self.config, &self.me) {
-            Ok(client) => drop(self.client.swap(Arc::new(client))),
-            Err(error) => tracing::error!("{error}"),
+            Ok(client) => Some(self.client.swap(Arc::new(client))),
+            Err(error) => {
+                tracing::error!("{error}");
+                None
+            }
         }
     }
 
     /// Serves delivery reports and gives parked deliveries their turn; ends with the process.
     fn run(&self) {
+        let mut retired: Vec<Arc<Client>> = Vec::new();
         loop {
             self.client.load_full().poll(if self.waiting().is_empty() { WAIT } else { CROWDED_WAIT });
-            self.revive();
+            retired.extend(self.revive());
+            // A client that is dropped reports all it holds: not to a thread that is about to hand it more.
+            retired.retain(|client| Arc::strong_count(client) > 1);
             self.tick();
         }
     }
