@@ -1,7 +1,7 @@
 //! `sluice match`: grep for JSON lines, on all cores, in the order of the input.
 
 use super::output;
-use super::patterns::{Comparing, compile, pattern};
+use super::patterns::{Comparing, compile, pattern, pattern_in};
 use crate::app::{Exit, Failed};
 use crate::event::{Kind, Scanner, Tree};
 use crate::matcher::Judge;
@@ -134,9 +134,15 @@ impl Match {
         open(file)
             .and_then(|mut input| input.read_to_end(&mut text))
             .map_err(|error| unreadable(&file.display().to_string(), &error))?;
-        let lines = text.split(|&b| b == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
+        let mut next = 0;
+        let lines = text.split(|&b| b == b'\n').map(|line| {
+            let from = next;
+            next += line.len() + 1;
+            from..from + line.len()
+        });
+        let lines = lines.enumerate().filter(|(_, line)| !text[line.clone()].trim_ascii().is_empty());
         let parsed = lines.map(|(n, line)| {
-            pattern(line)
+            pattern_in(&text, line)
                 .map_err(|failed| Failed::new(failed.exit, format!("{}:{}: {}", file.display(), n + 1, failed.message)))
         });
         parsed.collect()

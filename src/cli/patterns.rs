@@ -4,6 +4,7 @@ use crate::app::{Exit, Failed};
 use crate::matcher::{Builder, Matcher};
 use crate::pattern::{self, Limits, Numbers, Pattern};
 use std::io::Read;
+use std::ops::Range;
 
 /// How plain numbers compare.
 #[derive(clap::Args)]
@@ -51,8 +52,17 @@ pub fn read(argument: &str) -> Result<Vec<u8>, Failed> {
 /// # Errors
 /// What the service says to it, and where.
 pub fn pattern(text: &[u8]) -> Result<Pattern, Failed> {
-    pattern::parse(text, &Limits::default()).map_err(|error| {
-        let place = place(text, error.at);
+    pattern_in(text, 0..text.len())
+}
+
+/// A pattern that is a part of `text`, whose lines are counted.
+///
+/// # Errors
+/// As [`pattern`].
+pub fn pattern_in(text: &[u8], part: Range<usize>) -> Result<Pattern, Failed> {
+    let from = part.start;
+    pattern::parse(&text[part], &Limits::default()).map_err(|error| {
+        let place = place(text, from + error.at);
         Failed::new(Exit::Config, format!("the event pattern is not valid: {}\n{place}", error.message))
     })
 }

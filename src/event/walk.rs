@@ -76,7 +76,7 @@ impl fmt::Display for Fault {
             FaultKind::Unexpected => "unexpected character",
             FaultKind::Truncated => "the text ends too early",
             FaultKind::Trailing => "text after the closing brace",
-            FaultKind::TooDeep => "nested too deeply (an event has at most 1001 levels)",
+            FaultKind::TooDeep => "nested too deeply (at most 1001 levels)",
             FaultKind::TooLarge => "larger than 4 GiB",
             FaultKind::TooManyChoices => {
                 return f.write_str(

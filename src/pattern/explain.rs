@@ -97,8 +97,16 @@ pub fn explain(pattern: &Pattern, event: &Tree<'_>, numbers: Numbers) -> Option<
         }
         branches.push(Branch { matched, failed, findings });
     }
-    let nearest = (0..branches.len()).min_by_key(|&n| (!branches[n].matched, branches[n].failed)).unwrap_or(0);
+    let nearest = (0..branches.len()).min_by_key(|&n| branches[n].distance()).unwrap_or(0);
     Some(Explanation { matched: branches.iter().any(|branch| branch.matched), branches, nearest })
+}
+
+impl Branch {
+    /// Orders branches by how near they came: few conditions in the way, and then many that hold.
+    pub fn distance(&self) -> impl Ord + use<> {
+        let holding = if self.matched { 0 } else { self.findings.len() - self.failed };
+        (!self.matched, self.failed, std::cmp::Reverse(holding))
+    }
 }
 
 /// A condition by itself; in a branch that matched, by the elements that were chosen.

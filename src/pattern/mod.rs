@@ -161,6 +161,8 @@ impl Range {
 pub struct PatternError {
     /// The service's text, without its `Event pattern is not valid. Reason:` prefix.
     pub message: String,
+    /// Whether the text is not the service's: for malformed JSON and for limits it words in its own way.
+    pub ours: bool,
     /// Byte offset into the pattern text.
     pub at: usize,
 }

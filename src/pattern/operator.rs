@@ -1,6 +1,6 @@
 //! One element of a matcher list: operators, their operands and the messages for bad ones (section 5).
 
-use super::parse::error;
+use super::parse::{error, ours};
 use super::{AnythingBut, IgnoreCase, Number, PatternError, Range, Test, Wildcard};
 use crate::event::address::{Address, Block, NotAddress};
 use crate::event::{Kind, Node};
@@ -165,7 +165,7 @@ fn affix_operand(item: Node<'_>) -> Parsed<Vec<u8>> {
 fn excluded<T>(operand: Node<'_>, read: impl Fn(Node<'_>) -> Parsed<T>) -> Parsed<Vec<T>> {
     match operand.kind() {
         Kind::String | Kind::Number => read(operand).map(|one| vec![one]),
-        Kind::Array if operand.children().next().is_none() => Err(error("Empty arrays are not allowed", operand.at())),
+        Kind::Array if operand.children().next().is_none() => Err(ours("Empty arrays are not allowed", operand.at())),
         Kind::Array => operand.children().map(read).collect(),
         _ => Err(error(VALUE_OF_ANYTHING_BUT, operand.at())),
     }

@@ -64,11 +64,11 @@ type Draft = BTreeMap<Arc<[u8]>, (Arc<[Test]>, usize)>;
 pub fn parse(text: &[u8], limits: &Limits) -> Result<Pattern, PatternError> {
     if text.len() > limits.text_bytes {
         let message = format!("Event pattern is longer than {} bytes", limits.text_bytes);
-        return Err(PatternError { message, at: limits.text_bytes });
+        return Err(ours(message, limits.text_bytes));
     }
     let tree = Tree::parse(text).map_err(|fault| match fault.kind {
         FaultKind::Empty | FaultKind::NotAnObject => error("Filter is not an object", fault.at),
-        _ => PatternError { message: fault.to_string(), at: fault.at },
+        _ => ours(fault.to_string(), fault.at),
     })?;
     let mut expansion = Expansion {
         limits,
@@ -87,7 +87,12 @@ pub fn parse(text: &[u8], limits: &Limits) -> Result<Pattern, PatternError> {
 }
 
 pub(super) fn error(message: impl Into<String>, at: usize) -> PatternError {
-    PatternError { message: message.into(), at }
+    PatternError { message: message.into(), ours: false, at }
+}
+
+/// An error in words that are not the service's.
+pub(super) fn ours(message: impl Into<String>, at: usize) -> PatternError {
+    PatternError { ours: true, ..error(message, at) }
 }
 
 fn finish(draft: Draft) -> Alternative {
@@ -198,7 +203,7 @@ impl<'t> Expansion<'t> {
             }
             if draft.len() > self.limits.paths {
                 let message = format!("Event pattern has over {} fields", self.limits.paths);
-                return Err(error(message, list.at()));
+                return Err(ours(message, list.at()));
             }
         }
         Ok(())
@@ -220,7 +225,7 @@ impl<'t> Expansion<'t> {
         or.union.append(&mut self.drafts);
         let too_many = |or: &Or<'_>| {
             let message = format!("Event pattern has over {} rule combinations", self.limits.alternatives);
-            Err(error(message, or.or.key_at()))
+            Err(ours(message, or.or.key_at()))
         };
         let Some(branch) = or.branches.next() else {
             if or.begun < 2 {

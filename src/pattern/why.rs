@@ -1,9 +1,10 @@
 //! Why a condition's tests do not accept a value, in few words.
 
 use super::eval::{Leaf, same_value};
-use super::{AnythingBut, Numbers, Test};
+use super::{AnythingBut, Numbers, Test, Wildcard};
 use crate::event::Kind;
 use crate::event::address::Address;
+use crate::event::number::comparable;
 
 /// Why none of `tests` accepts a value; of several tests, what came nearest.
 pub(super) fn why(tests: &[Test], leaf: &Leaf<'_>, numbers: Numbers) -> &'static str {
@@ -36,7 +37,8 @@ fn reason(test: &Test, leaf: &Leaf<'_>, numbers: Numbers) -> (Near, &'static str
             Kind::Number if same_value(want, text) => {
                 (Near::Close, "the same number, spelled differently: here numbers compare by their text")
             }
-            Kind::Number => (Near::Value, "another number"),
+            Kind::Number if want.value.is_some() && comparable(text).is_some() => (Near::Value, "another number"),
+            Kind::Number => (Near::Value, "another text; numbers that 64 bits do not hold exactly compare by it"),
             Kind::String if same_number(want, text, numbers) => {
                 (Near::Close, "in quotes, and a number is wanted: quotes make the difference")
             }
@@ -57,10 +59,11 @@ fn reason(test: &Test, leaf: &Leaf<'_>, numbers: Numbers) -> (Near, &'static str
             _ => (Near::Value, ""),
         },
         Test::AnythingBut(excluded) => (Near::Value, but(excluded)),
-        Test::Numeric(_) => match leaf.kind {
-            Kind::Number if crate::event::number::comparable(text).is_some() => (Near::Value, "not in that range"),
+        Test::Numeric(range) => match leaf.kind {
+            Kind::Number if comparable(text).is_some() && range.low == range.high => (Near::Value, "another number"),
+            Kind::Number if comparable(text).is_some() => (Near::Value, "not in that range"),
             Kind::Number => (Near::Value, "outside the numbers that `numeric` compares"),
-            Kind::String if crate::event::number::comparable(text).is_some() => {
+            Kind::String if comparable(text).is_some() => {
                 (Near::Close, "in quotes, and a number is wanted: quotes make the difference")
             }
             kind => (Near::Kind, wants_number(kind)),
@@ -74,7 +77,10 @@ fn reason(test: &Test, leaf: &Leaf<'_>, numbers: Numbers) -> (Near, &'static str
         }
         Test::PrefixIgnoreCase(_) if string => (Near::Value, "does not begin so"),
         Test::SuffixIgnoreCase(_) if string => (Near::Value, "does not end so"),
-        Test::Wildcard(_) if string => (Near::Value, "does not fit"),
+        Test::Wildcard(want) if string => match in_lower_case(want).matches(&text.to_ascii_lowercase()) {
+            true => (Near::Close, "differs in case only"),
+            false => (Near::Value, "does not fit"),
+        },
         Test::EqualsIgnoreCase(want) if string => another_text(want.operand(), text),
         _ => (Near::Kind, wants_text(leaf.kind)),
     }
@@ -110,6 +116,10 @@ fn another_text(want: &[u8], text: &[u8]) -> (Near, &'static str) {
         () if want.trim_ascii() == text.trim_ascii() => (Near::Close, "differs in white space only"),
         () => (Near::Value, "another text"),
     }
+}
+
+fn in_lower_case(want: &Wildcard) -> Wildcard {
+    Wildcard::between(want.literals().iter().map(|literal| literal.to_ascii_lowercase().into()).collect())
 }
 
 fn begins(want: &[u8], part: Option<&[u8]>, otherwise: &'static str) -> (Near, &'static str) {

@@ -162,6 +162,14 @@ fn pattern_faults_point_into_the_yaml() {
         "rules.big.pattern.a[0].prefx",
         &["Unrecognized match type prefx"],
     );
+    // Of malformed JSON the service has words of its own.
+    check(
+        &rule("      '{\"a\": [1,]}'"),
+        "E0213",
+        (5, 17),
+        "rules.big.pattern",
+        &["the event pattern is not valid: unexpected character at byte 9"],
+    );
     check(
         &rule("      a: [0x10]"),
         "E0104",

@@ -85,7 +85,7 @@ fn lines_of_pairs_are_as_deep_as_pairs() {
     let said = Place::new(&[]).run(&["test-pattern", "--jsonl"], &[line(1001), line(1000), line(1002)].concat());
     assert_eq!(said.code, Some(0), "{}", said.err);
     let wanted = "{\"name\":1001,\"result\":true}\n{\"name\":1000,\"result\":true}\n\
-                  {\"name\":1002,\"error\":\"nested too deeply (an event has at most 1001 levels) at byte ";
+                  {\"name\":1002,\"error\":\"nested too deeply (at most 1001 levels) at byte ";
     assert!(said.out.starts_with(wanted), "{}", said.out);
 }
 
@@ -97,9 +97,10 @@ fn match_is_grep_for_events() {
         ("other", "{\"a\":1}\n"),
         ("patterns", "{\"a\":[2]}\n\n{\"b\":[1]}\n"),
         ("bad", "{\"a\":[2]}\n{\"a\":[]}\n"),
+        ("short", "\n{\"a\":[2\n"),
     ]);
     let one = "{\"a\":[1]}";
-    let rows: [(&[&str], i32, &str, &str); 20] = [
+    let rows: [(&[&str], i32, &str, &str); 21] = [
         (&[one], 0, "{\"a\":1}\n{\"a\":[1,3]}\n", "1 line is no event"),
         (&[one, "-"], 0, "{\"a\":1}\n{\"a\":[1,3]}\n", ""),
         (&["-n", one, "l.jsonl"], 0, "1:{\"a\":1}\n5:{\"a\":[1,3]}\n", ""),
@@ -117,7 +118,18 @@ fn match_is_grep_for_events() {
         (&["-f", "patterns"], 0, "{\"a\":2}\n{\"b\":1.0}\n", ""),
         (&["-f", "patterns", "--number-matching", "text", "l.jsonl"], 0, "{\"a\":2}\n", ""),
         (&["{\"a\":[9]}"], 1, "", ""),
-        (&["-f", "bad"], 2, "", "bad:2: the event pattern is not valid: Empty arrays are not allowed"),
+        (
+            &["-f", "bad"],
+            2,
+            "",
+            "bad:2: the event pattern is not valid: Empty arrays are not allowed\n  line 2, column 6\n",
+        ),
+        (
+            &["-f", "short"],
+            2,
+            "",
+            "short:2: the event pattern is not valid: the text ends too early at byte 7\n  line 2, column 8\n",
+        ),
         (&[one, "gone", "other"], 2, "other:{\"a\":1}\n", "cannot read gone"),
         (&[], 2, "", "PATTERN"),
     ];
@@ -207,7 +219,7 @@ fn explain_says_what_is_in_the_way() {
         ("hard.yaml", hard),
     ]);
     let pattern = |text: &'static str| ["--event", "e.json", "--pattern", text];
-    let rows: [(&[&str], i32, &[&str]); 20] = [
+    let rows: [(&[&str], i32, &[&str]); 22] = [
         (
             &["--event", "e.json", "-c", "rules.yaml", "--rule", "big"],
             0,
@@ -260,6 +272,12 @@ fn explain_says_what_is_in_the_way() {
             0,
             &["(branch 2 of 2 of $or, the nearest)\n"],
         ),
+        // As many in the way, and more that hold.
+        (
+            &pattern("{\"$or\":[{\"id\":[\"b\"]},{\"source\":[\"shop\"],\"id\":[\"b\"]}]}"),
+            0,
+            &["1 of 2 conditions in the way (branch 2 of 2 of $or, the nearest)\n"],
+        ),
         (
             &["--event", "{\"r\":[{\"a\":1}]}", "--pattern", "{\"r\":{\"a\":[{\"exists\":false}]}}"],
             0,
@@ -298,6 +316,7 @@ fn explain_says_what_is_in_the_way() {
         (&["--event", "deep.json", "--pattern", "{\"a\":[\"x\"]}"], 0, &["the event has no value there"]),
         (&["--event", "dup.json", "-c", "hard.yaml", "--bus", "default"], 0, &["rule easy on bus default matches"]),
         (&["--event", "{", "--pattern", "{\"a\":[1]}"], 78, &["the event is not valid"]),
+        (&["--event", "[{}]", "--pattern", "{\"a\":[1]}"], 78, &["the event is not valid: not a JSON object"]),
         (&["--event", "e.json", "-c", "rules.yaml", "--rule", "gone"], 78, &["no such rule"]),
     ];
     for (arguments, code, parts) in rows {

@@ -14,7 +14,7 @@ use crate::app::{Exit, Failed};
 use crate::catalog::Rule;
 use crate::config::{self, Outside};
 use crate::event::Tree;
-use crate::pattern::explain::{Explanation, explain};
+use crate::pattern::explain::{Branch, Explanation, explain};
 use crate::pattern::{Numbers, Pattern};
 use arguments::{Asked, Events};
 use std::collections::HashMap;
@@ -139,17 +139,14 @@ fn tell<'a>(asks: impl IntoIterator<Item = &'a Ask>, event: &Tree<'_>) -> (Vec<T
             None => hard.push(ask.rule.clone()),
         }
     }
-    told.sort_by_key(|told| {
-        let nearest = told.explanation.branches.get(told.explanation.nearest);
-        (!told.explanation.matched, nearest.map_or(0, |branch| branch.failed))
-    });
+    told.sort_by_key(|told| told.explanation.branches.get(told.explanation.nearest).map(Branch::distance));
     (told, hard)
 }
 
-/// Text that begins as an object is the event; anything else names a file.
+/// Text that begins as an object, or by mistake as a list, is the event; anything else names a file.
 fn event_text(given: &str) -> Result<Vec<u8>, Failed> {
     let given = given.trim_start();
-    match given.starts_with(['{', '@']) || given == "-" {
+    match given.starts_with(['{', '[', '@']) || given == "-" {
         true => read(given),
         false => read(&format!("@{given}")),
     }

@@ -267,8 +267,11 @@ impl Check<'_> {
     }
 
     fn bad_pattern(&mut self, document: &Document, name: &str, error: &PatternError) {
-        let mut problem = Problem::plain("E0213", "the event pattern is not valid");
-        problem.service = Some(error.message.clone());
+        let refused = "the event pattern is not valid";
+        let mut problem = match error.ours {
+            true => Problem::plain("E0213", format!("{refused}: {}", error.message)),
+            false => Problem { service: Some(error.message.clone()), ..Problem::plain("E0213", refused) },
+        };
         problem.help = Some(remedy(&error.message).to_owned());
         let path = ["rules", name, "pattern"];
         let at = document.find(&path).map(|id| json_place(document, id, error.at));

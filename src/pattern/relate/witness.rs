@@ -10,7 +10,8 @@ use crate::event::text::escape_json;
 /// A text that nobody writes into a pattern.
 const ODD: &[u8] = "\u{2}~\u{2}".as_bytes();
 
-/// An event with a value of each field's list: the `turn`-th of what the list accepts, counted round.
+/// An event with a value of each field's list: by `turn` the first, the last or the middle one of what the list accepts,
+/// so that lists that are in order and overlap are told apart.
 pub fn event(fields: &[Field], turn: usize) -> Vec<u8> {
     let mut event = vec![b'{'];
     for (path, list) in fields {
@@ -51,7 +52,12 @@ fn value(list: &List, turn: usize) -> Option<Vec<u8>> {
         values.push(Box::new(move || other.as_bytes().to_vec()));
     }
     let count = values.len() + usize::from(list.absence());
-    values.get(turn % count.max(1)).map(|value| value())
+    let chosen = match turn {
+        0 => 0,
+        1 => count.saturating_sub(1),
+        _ => count / 2,
+    };
+    values.get(chosen).map(|value| value())
 }
 
 fn text(shape: &Shape) -> Vec<u8> {
