@@ -31,7 +31,7 @@ pub struct Brokers {
     #[arg(long, env = "SLUICE_BROKERS", default_value = "localhost:9092")]
     brokers: String,
     /// Measure on this NATS server with JetStream instead, as in nats://localhost:4222
-    #[arg(long, env = "SLUICE_BENCH_NATS")]
+    #[arg(long, env = "SLUICE_NATS")]
     nats: Option<String>,
 }
 

@@ -9,9 +9,10 @@ const ALONE: [(&str, &str); 2] =
     [("help", "it asks, and changes nothing"), ("version", "it asks, and changes nothing")];
 
 /// Names that mean the same for several verbs.
-const SHARED: [&str; 7] = [
+const SHARED: [&str; 8] = [
     "SLUICE_CONFIG",
     "SLUICE_BROKERS",
+    "SLUICE_NATS",
     "SLUICE_DATA_DIR",
     "SLUICE_NUMBER_MATCHING",
     "SLUICE_ADMIN_URL",
