@@ -244,6 +244,8 @@ impl Broker {
             }
             Self::Nats(nats) => Box::new(|| Ok(nats.runtime.block_on(acknowledged(&nats.context, from, group)))),
         };
+        let unsettled = format!("{} has not settled all events", child.program.display());
+        let failed = |why| Err(broken(&unsettled, why));
         let mut half = None;
         loop {
             let settled = settled()?;
@@ -252,10 +254,8 @@ impl Broker {
             }
             match half {
                 Some(half) if settled >= events => return Ok(half),
-                _ if child.ended() => return Err(broken("not all events were settled", "the process has ended")),
-                _ if time::now() > deadline => {
-                    return Err(broken("not all events were settled", "five minutes have passed"));
-                }
+                _ if child.ended() => return failed("it has ended"),
+                _ if time::now() > deadline => return failed("five minutes have passed"),
                 // Asks again soon; each question costs the broker little.
                 _ => std::thread::sleep(Duration::from_millis(20)),
             }
@@ -321,6 +321,7 @@ impl Reader<'_> {
 
 /// A process between the two topics or streams, in a folder of its own; killed when dropped.
 pub struct Child {
+    program: PathBuf,
     process: std::process::Child,
     folder: PathBuf,
 }
@@ -341,7 +342,7 @@ impl Child {
         std::fs::create_dir_all(&folder).map_err(io)?;
         std::fs::write(folder.join(file.0), file.1).map_err(io)?;
         let process = std::process::Command::new(program).args(arguments).current_dir(&folder).spawn().map_err(io)?;
-        Ok(Self { process, folder })
+        Ok(Self { program: program.to_owned(), process, folder })
     }
 
     /// What it uses.
