@@ -39,7 +39,7 @@ pub struct Pipeline {
     repeat: u32,
     /// A program to measure beside it, on Kafka: called with BROKERS FROM TO GROUP RULES EVENTS it sends what the rules (a
     /// file of JSON lines) match from one topic to the other, and commits in that group; may be repeated
-    #[arg(long, value_name = "PROGRAM")]
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "nats")]
     peer: Vec<PathBuf>,
     /// Print JSON lines
     #[arg(long)]
