@@ -341,7 +341,8 @@ impl Child {
         let folder = std::env::temp_dir().join(group);
         std::fs::create_dir_all(&folder).map_err(io)?;
         std::fs::write(folder.join(file.0), file.1).map_err(io)?;
-        let process = std::process::Command::new(program).args(arguments).current_dir(&folder).spawn().map_err(io)?;
+        let process = std::process::Command::new(program).args(arguments).current_dir(&folder).spawn();
+        let process = process.inspect_err(|_| drop(std::fs::remove_dir_all(&folder))).map_err(io)?;
         Ok(Self { program: program.to_owned(), process, folder })
     }
 
