@@ -9,7 +9,7 @@ const ALONE: [(&str, &str); 2] =
     [("help", "it asks, and changes nothing"), ("version", "it asks, and changes nothing")];
 
 /// Names that mean the same for several verbs.
-const SHARED: [&str; 7] = [
+const SHARED: [&str; 8] = [
     "SLUICE_CONFIG",
     "SLUICE_BROKERS",
     "SLUICE_DATA_DIR",
@@ -17,6 +17,7 @@ const SHARED: [&str; 7] = [
     "SLUICE_ADMIN_URL",
     "SLUICE_TOKEN",
     "SLUICE_VERBOSE",
+    "SLUICE_BENCH_NATS",
 ];
 
 /// Calls `see` with every verb's words and its command.
