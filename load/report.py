@@ -10,8 +10,13 @@ FIGURES = [
     ("Build of the rule set", "s", lambda told: told["build_seconds"]),
     ("Peak memory of the process", "MiB", lambda told: told["peak_rss_bytes"] / 2**20),
 ]
-
-
+# What is told of each program from topic to topic: title, unit, how to get it from a line of `sluice bench pipeline`.
+PIPED = [
+    ("CPU seconds per million events", "s", lambda line: line["cpu_seconds_per_million"][1]),
+    ("CPU seconds per million events, second half of each run", "s", lambda line: line["warm_cpu_seconds_per_million"]),
+    ("events a second", "/s", lambda line: line["events_per_second"][1]),
+    ("resident memory at the end", "MiB", lambda line: line["resident_mib"][1]),
+]
 # Quantiles of latency that have a line in the chart.
 QUANTILES = ["p50", "p90", "p99", "p99.9"]
 
@@ -27,6 +32,9 @@ def unequal(told):
         totals = {peer: found["matches"] for peer, found in result["peers"].items() if "matches" in found}
         if len(set(totals.values())) > 1:
             lines.append(f"{result['rules']} rules: " + ", ".join(f"{peer} {total}" for peer, total in totals.items()))
+    for broker, runs in by_broker(told["end_to_end"]).items():
+        if len({total for line in runs for total in line["delivered"]}) > 1:
+            lines.append(f"end to end, {broker}: " + ", ".join(f"{line['run']} {line['delivered']}" for line in runs))
     return lines
 
 
@@ -59,6 +67,9 @@ def markdown(told):
     for result in told["results"]:
         totals = ", ".join(f"{peer} {found['matches']}" for peer, found in result["peers"].items() if "matches" in found)
         lines.append(f"- {result['rules']:,} rules: {totals}")
+    for broker, runs in by_broker(told["end_to_end"]).items():
+        delivered = sorted({total for line in runs for total in line["delivered"]})
+        lines += [f"## Delivered, {broker}", "", f"- of {runs[0]['events']:,} events: {' or '.join(map(str, delivered))} in each run"]
     lines += [f"- **differ** at {line}" for line in unequal(told)]
     lines += ["", *notes(told), ""]
     return "\n".join(lines)
@@ -69,15 +80,48 @@ def sections(told):
     if told["results"]:
         for figure in FIGURES:
             yield f"{figure[0]}, {figure[1]}, by number of rules", table(told, figure)
-    for broker, runs in by_broker(told).items():
+    for broker, runs in by_broker(told["end_to_end"]).items():
+        for figure in PIPED:
+            yield piped_title(broker, figure), piped_table(runs, figure)
+    for broker, runs in by_broker(told["latency"]).items():
         yield latency_title(broker, runs), latency_table(runs)
 
 
-def by_broker(told):
+def by_broker(lines):
     found = {}
-    for run in told["latency"]:
-        found.setdefault(run["broker"], []).append(run)
+    for line in lines:
+        found.setdefault(line["broker"], []).append(line)
     return found
+
+
+def piped_title(broker, figure):
+    return f"End to end, {broker}: {figure[0]}, by number of rules"
+
+
+def piped(runs, figure):
+    """Programs, each with its values by number of rules; what has no rules has one value for all."""
+    counts = sorted({line["rules"] for line in runs} - {0})
+    found = {}
+    for line in runs:
+        for count in [line["rules"]] if line["rules"] else counts:
+            found.setdefault(line["program"], {})[count] = figure[2](line)
+    return counts, found
+
+
+def piped_table(runs, figure):
+    """Rows of cells: by number of rules, one column a program."""
+    counts, found = piped(runs, figure)
+    rows = [["rules", *found]]
+    for count in counts:
+        values = [line[count] for line in found.values()]
+        rows.append([f"{count:,}", *("" if value is None else short(value) for value in values)])
+    return rows
+
+
+def piped_chart(broker, runs, figure):
+    _, found = piped(runs, figure)
+    lines = {program: [point for point in values.items() if point[1]] for program, values in found.items()}
+    return plot(piped_title(broker, figure), figure[1], {program: line for program, line in lines.items() if line})
 
 
 def latency_title(broker, runs):
@@ -157,7 +201,8 @@ def html(told):
     machine = told["machine"]
     body = [f"<h1>Rules at scale, {machine['when']}</h1><p><code>{escape.escape(told['command'])}</code>, on {machine['processors']} processors, {escape.escape(machine['system'])}.</p>"]
     charts = [chart(told, figure) for figure in FIGURES] if told["results"] else []
-    charts += [latency_chart(latency_title(broker, runs), runs) for broker, runs in by_broker(told).items()]
+    charts += [piped_chart(broker, runs, figure) for broker, runs in by_broker(told["end_to_end"]).items() for figure in PIPED]
+    charts += [latency_chart(latency_title(broker, runs), runs) for broker, runs in by_broker(told["latency"]).items()]
     for (title, (head, *rows)), drawn in zip(sections(told), charts):
         body.append(f"<h2>{escape.escape(title)}</h2>{drawn}<table><tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>")
         body += ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]

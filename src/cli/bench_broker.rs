@@ -15,7 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
@@ -23,6 +23,9 @@ use tokio::runtime::Runtime;
 pub const PARTITIONS: i32 = 4;
 /// How long a broker may take for anything.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The file of a peer's rules.
+const RULES: &str = "rules.jsonl";
 
 /// Where to measure.
 #[derive(clap::Args)]
@@ -184,8 +187,52 @@ impl Broker {
         text
     }
 
-    /// Waits until a group, or a durable consumer, has settled so many events.
-    pub fn until_settled(&self, from: &str, group: &str, events: u64, deadline: Instant) -> Result<(), Failed> {
+    /// Starts a peer between the two, whose rules take a tenth of the events: a program that is called with brokers, source
+    /// topic, target topic, group, a file of rules as JSON lines, and the number of events in the source.
+    pub fn peer(&self, program: &Path, pair: &Pair, group: &str, rules: u64, events: u64) -> Result<Child, Failed> {
+        let Self::Kafka { servers, .. } = self else {
+            return Err(Failed::new(Exit::Usage, "peers are measured on Kafka only; leave --peer or --nats out"));
+        };
+        let mut text = String::new();
+        for number in 0..rules {
+            let written = writeln!(text, "{{\"name\":\"r{number}\",\"pattern\":{}}}", slots::pattern(number, rules, 1));
+            debug_assert!(written.is_ok(), "a String takes everything");
+        }
+        let arguments = [servers, &pair.from, &pair.to, group, RULES, &events.to_string()];
+        Child::spawn(group, (RULES, &text), program, &arguments)
+    }
+
+    /// Records in a topic or messages in a stream.
+    pub fn held(&self, name: &str) -> Result<u64, Failed> {
+        match self {
+            Self::Kafka { client, .. } => {
+                let consumer = client_config(client).create::<BaseConsumer>();
+                let consumer = consumer.map_err(|error| broken("cannot make a consumer", error))?;
+                let ends = (0..PARTITIONS).map(|partition| {
+                    let (_, end) = consumer.fetch_watermarks(name, partition, PATIENCE)?;
+                    Ok(u64::try_from(end).unwrap_or(0))
+                });
+                let ends: Result<u64, rdkafka::error::KafkaError> = ends.sum();
+                ends.map_err(|error| broken("no offsets", error))
+            }
+            Self::Nats(nats) => {
+                let stream = nats.runtime.block_on(nats.context.get_stream(name));
+                let stream = stream.map_err(|error| broken("no stream", nats::causes(&error)))?;
+                Ok(stream.cached_info().state.messages)
+            }
+        }
+    }
+
+    /// Waits until a group, or a durable consumer, has settled so many events, which `child` works on. Returns how many
+    /// were settled when it was first seen past half, and what the child had used by then.
+    pub fn until_settled(
+        &self,
+        from: &str,
+        group: &str,
+        events: u64,
+        child: &mut Child,
+        deadline: Instant,
+    ) -> Result<(u64, Usage), Failed> {
         let settled: Box<dyn Fn() -> Result<u64, Failed>> = match self {
             Self::Kafka { client, .. } => {
                 let mut config = client_config(client);
@@ -197,14 +244,22 @@ impl Broker {
             }
             Self::Nats(nats) => Box::new(|| Ok(nats.runtime.block_on(acknowledged(&nats.context, from, group)))),
         };
-        while settled()? < events {
-            if time::now() > deadline {
-                return Err(broken("sluice is not done", "five minutes have passed"));
+        let unsettled = format!("{} has not settled all events", child.program.display());
+        let failed = |why| Err(broken(&unsettled, why));
+        let mut half = None;
+        loop {
+            let settled = settled()?;
+            if half.is_none() && settled * 2 >= events {
+                half = Some((settled, child.usage()));
             }
-            // Asks again soon; each question costs the broker little.
-            std::thread::sleep(Duration::from_millis(20));
+            match half {
+                Some(half) if settled >= events => return Ok(half),
+                _ if child.ended() => return failed("it has ended"),
+                _ if time::now() > deadline => return failed("five minutes have passed"),
+                // Asks again soon; each question costs the broker little.
+                _ => std::thread::sleep(Duration::from_millis(20)),
+            }
         }
-        Ok(())
     }
 }
 
@@ -264,25 +319,31 @@ impl Reader<'_> {
     }
 }
 
-/// A `sluice run` of its own; killed when dropped.
+/// A process between the two topics or streams, in a folder of its own; killed when dropped.
 pub struct Child {
+    program: PathBuf,
     process: std::process::Child,
     folder: PathBuf,
 }
 
 impl Child {
-    /// Starts it in a folder of its own.
+    /// Starts a `sluice run`.
     pub fn start(group: &str, configuration: &str) -> Result<Self, Failed> {
         let io = |error: std::io::Error| Failed::new(Exit::Io, format!("cannot run sluice: {error}"));
+        let program = std::env::current_exe().map_err(io)?;
+        let arguments = ["run", "--no-watch", "--log-level", "warn", "-c", "sluice.yaml"];
+        Self::spawn(group, ("sluice.yaml", configuration), &program, &arguments)
+    }
+
+    /// Starts `program` with `arguments`, and beside it a file of this name and text.
+    pub fn spawn(group: &str, file: (&str, &str), program: &Path, arguments: &[&str]) -> Result<Self, Failed> {
+        let io = |error: std::io::Error| Failed::new(Exit::Io, format!("cannot run {}: {error}", program.display()));
         let folder = std::env::temp_dir().join(group);
         std::fs::create_dir_all(&folder).map_err(io)?;
-        std::fs::write(folder.join("sluice.yaml"), configuration).map_err(io)?;
-        let process = std::process::Command::new(std::env::current_exe().map_err(io)?)
-            .args(["run", "--no-watch", "--log-level", "warn", "-c", "sluice.yaml"])
-            .current_dir(&folder)
-            .spawn()
-            .map_err(io)?;
-        Ok(Self { process, folder })
+        std::fs::write(folder.join(file.0), file.1).map_err(io)?;
+        let process = std::process::Command::new(program).args(arguments).current_dir(&folder).spawn();
+        let process = process.inspect_err(|_| drop(std::fs::remove_dir_all(&folder))).map_err(io)?;
+        Ok(Self { program: program.to_owned(), process, folder })
     }
 
     /// What it uses.
