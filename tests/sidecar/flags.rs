@@ -18,7 +18,6 @@ const SHARED: [&str; 8] = [
     "SLUICE_ADMIN_URL",
     "SLUICE_TOKEN",
     "SLUICE_VERBOSE",
-    "SLUICE_BENCH_NATS",
 ];
 
 /// Calls `see` with every verb's words and its command.
