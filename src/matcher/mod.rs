@@ -229,6 +229,7 @@ impl Search<'_, '_, '_, '_> {
         }
     }
 
+    #[inline(always)]
     fn all(&mut self, list: &List<'_>) -> Result<(), Fault> {
         for entry in list.entries() {
             if entry.left.iter().all(|&condition| self.holds(condition))
