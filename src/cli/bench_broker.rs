@@ -176,8 +176,9 @@ impl Broker {
                 format!("nats: {{ servers: \"{}\", subject: {to}, jetstream: true }}", nats.servers),
             ),
         };
+        // Named by the run, delivery ids differ between runs: a stream drops what it has had.
         let mut text = format!(
-            "server: {{ listen: \"off\", admin: \"off\" }}\nsources:\n  in: {{ {source} }}\ntargets:\n  out: {{ {target} }}\nrules:\n"
+            "server: {{ listen: \"off\", admin: \"off\" }}\nsources:\n  {group}: {{ {source} }}\ntargets:\n  out: {{ {target} }}\nrules:\n"
         );
         for number in 0..rules {
             let pattern = slots::pattern(number, rules, tenths);

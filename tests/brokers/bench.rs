@@ -56,7 +56,7 @@ fn check(run: &Value) {
 pub fn pipeline(kafka: &Kafka, nats: &Nats) {
     for broker in [["--brokers", &kafka.servers], ["--nats", &nats.url]] {
         let done = Command::new(program())
-            .args(["bench", "pipeline", "--events", "20000", "--rules", "1,1000", "--repeat", "1", "--json"])
+            .args(["bench", "pipeline", "--events", "20000", "--rules", "1,1000", "--repeat", "2", "--json"])
             .args(broker)
             .output()
             .expect("sluice");
