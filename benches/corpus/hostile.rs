@@ -27,6 +27,20 @@ pub enum Set {
 }
 
 impl Set {
+    /// As it is called on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wildcards => "wildcards",
+            Self::Behind => "behind",
+            Self::AnythingBut => "anything-but",
+            Self::Ranges => "ranges",
+            Self::Suffixes => "suffixes",
+            Self::OneValue => "one-value",
+            Self::Objects => "objects",
+            Self::Products => "products",
+        }
+    }
+
     /// All of them, with how many rules each is meant for.
     pub const ALL: [(Self, u64); 8] = [
         (Self::Wildcards, 10_000),

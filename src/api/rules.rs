@@ -5,7 +5,6 @@ use super::server::{self, problem};
 use crate::catalog::{self, Rule};
 use crate::config::model::NumberMatching;
 use crate::control::{ControlError, View};
-use crate::pattern::Numbers;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{Request, Response, StatusCode};
@@ -80,10 +79,7 @@ impl RuleView {
             state: rule.state.into(),
             overridden: view.overrides.contains_key(&(rule.bus.clone(), rule.name.clone())),
             pattern: rule.text.to_string(),
-            number_matching: match numbers {
-                Numbers::Value => NumberMatching::Value,
-                Numbers::Text => NumberMatching::Text,
-            },
+            number_matching: numbers.into(),
             targets: rule.targets.iter().map(|target| target.target.clone()).collect(),
             description: rule.about.description.clone(),
             owner: rule.about.owner.clone(),

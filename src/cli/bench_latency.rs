@@ -20,23 +20,23 @@ pub struct Latency {
     #[command(flatten)]
     brokers: Brokers,
     /// Events a second to offer, a run each; 0 measures an idle process
-    #[arg(long, env = "SLUICE_BENCH_RATE", value_delimiter = ',', default_value = "0,1000,5000")]
+    #[arg(long, value_delimiter = ',', default_value = "0,1000,5000")]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=200_000))]
     rate: Vec<u32>,
     /// Length of a run, after a while to warm up
-    #[arg(long, env = "SLUICE_BENCH_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
     /// Number of rules: 1, 100, 1000, 10000
-    #[arg(long, env = "SLUICE_BENCH_RULES", default_value = "1000", value_parser = bench::rules)]
+    #[arg(long, default_value = "1000", value_parser = bench::rules)]
     rules: u64,
     /// Tenths of the events that rules match and that are delivered
-    #[arg(long, env = "SLUICE_BENCH_TENTHS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10))]
     tenths: u64,
     /// Milliseconds for which the Kafka producer of the events gathers them; they count as latency
-    #[arg(long, env = "SLUICE_BENCH_LINGER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1000))]
     linger: u32,
     /// Print JSON lines
-    #[arg(long, env = "SLUICE_BENCH_JSON")]
+    #[arg(long)]
     json: bool,
 }
 

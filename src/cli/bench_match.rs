@@ -12,6 +12,7 @@ use crate::metrics::Usage;
 use crate::pattern::{self, Limits, Pattern};
 use crate::time;
 use bumpalo::Bump;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 use simd_json::{Buffers, Tape, fill_tape};
 use std::hint::black_box;
@@ -28,8 +29,8 @@ pub struct Match {
     /// Events as JSON lines; with --generate how many to make
     #[arg(long, default_value = "10000")]
     events: String,
-    /// Make rules and events instead: `orders`, or a set that is made to hurt
-    #[arg(long, value_enum)]
+    /// Make rules and events instead: `orders`, or a set that is made to hurt (the README says what each asks)
+    #[arg(long, value_parser = kinds())]
     generate: Option<Kind>,
     /// How many rules to make
     #[arg(long, default_value_t = 1000, requires = "generate")]
@@ -62,43 +63,14 @@ pub struct Match {
     comparing: Comparing,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Kind {
-    /// Orders, by rules that people write
-    Orders,
-    /// Two short words anywhere in one text
-    Wildcards,
-    /// The same, behind a value that all rules share
-    Behind,
-    /// Whatever is not one word
-    AnythingBut,
-    /// Overlapping ranges of numbers
-    Ranges,
-    /// Ends of a text, of many lengths
-    Suffixes,
-    /// A field each, behind one value that all rules share
-    OneValue,
-    /// Members of one object among a thousand
-    Objects,
-    /// `$or` of a thousand alternatives a rule
-    Products,
-}
+/// What is made: orders, or a set.
+#[derive(Clone, Copy)]
+struct Kind(Option<Set>);
 
-impl Kind {
-    /// The set that it names; none for orders.
-    fn set(self) -> Option<Set> {
-        Some(match self {
-            Self::Orders => return None,
-            Self::Wildcards => Set::Wildcards,
-            Self::Behind => Set::Behind,
-            Self::AnythingBut => Set::AnythingBut,
-            Self::Ranges => Set::Ranges,
-            Self::Suffixes => Set::Suffixes,
-            Self::OneValue => Set::OneValue,
-            Self::Objects => Set::Objects,
-            Self::Products => Set::Products,
-        })
-    }
+fn kinds() -> impl TypedValueParser<Value = Kind> {
+    let names = std::iter::once("orders").chain(Set::ALL.iter().map(|(set, _)| set.name()));
+    let set = |name: String| Set::ALL.iter().map(|(set, _)| *set).find(|set| set.name() == name);
+    PossibleValuesParser::new(names).map(move |name| Kind(set(name)))
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -138,7 +110,7 @@ impl Match {
     }
 
     fn input(&self) -> Result<(Vec<Line>, Vec<Line>), Failed> {
-        let Some(kind) = self.generate else {
+        let Some(Kind(kind)) = self.generate else {
             let rules = self.rules.as_deref().map(lines).transpose()?.unwrap_or_default();
             return Ok((rules, lines(Path::new(&self.events))?));
         };
@@ -150,14 +122,14 @@ impl Match {
             Failed::new(Exit::Usage, format!("with --generate, --events is a number, not `{}`", self.events))
         })?;
         let rule = |number| {
-            let pattern = match kind.set() {
+            let pattern = match kind {
                 None => orders::pattern(self.seed, number, self.sources, mix),
                 Some(set) => set.pattern(self.seed, number),
             };
             Line { number: number + 1, text: format!("{{\"name\":\"r{number}\",\"pattern\":{pattern}}}").into_bytes() }
         };
         let event = |number| {
-            let event = match kind.set() {
+            let event = match kind {
                 None => orders::event(self.seed, number, self.sources, self.items.unwrap_or(2)),
                 Some(set) => set.event(self.seed, number, self.items.unwrap_or(1000)),
             };

@@ -2,13 +2,13 @@
 
 use super::output;
 use super::patterns::{Comparing, compile, pattern, pattern_in};
+use super::recorded::open;
 use crate::app::{Exit, Failed};
 use crate::event::{Kind, Scanner, Tree};
 use crate::matcher::Judge;
 use crate::matcher::Matcher;
 use crate::transform::{JsonPath, Selection};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,8 @@ const BLOCK: usize = 1 << 20;
 /// Print the JSON lines that match a pattern: leaves with 0 when there are some, 1 when there are none, 2 on trouble
 #[derive(clap::Args)]
 pub struct Match {
-    /// The pattern, unless -f gives some; then files, or - for standard input, which is read when there are none
+    /// The pattern, unless -f gives some; then files, plain, .gz or .zst, or - for standard input, which is read when there
+    /// are none
     #[arg(value_name = "PATTERN [FILE]", required_unless_present = "file")]
     arguments: Vec<String>,
     /// Take the patterns from a file, or - for standard input, one a line; a line matches when any of them does
@@ -151,13 +152,6 @@ impl Match {
 
 fn unreadable(file: &str, error: &std::io::Error) -> Failed {
     Failed::new(Exit::Usage, format!("cannot read {file}: {error}"))
-}
-
-fn open(file: &Path) -> std::io::Result<Box<dyn Read + Send>> {
-    Ok(match file == Path::new("-") {
-        true => Box::new(std::io::stdin()),
-        false => Box::new(File::open(file)?),
-    })
 }
 
 /// Prints what a file has; returns how many lines.

@@ -3,6 +3,7 @@
 use crate::app::{Exit, Failed};
 use crate::matcher::{Builder, Matcher};
 use crate::pattern::{self, Limits, Numbers, Pattern};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::io::Read;
 use std::ops::Range;
 
@@ -10,24 +11,20 @@ use std::ops::Range;
 #[derive(clap::Args)]
 pub struct Comparing {
     /// How numbers compare: by value, as the service does, or by text, as its documentation says
-    #[arg(long, env = "SLUICE_NUMBER_MATCHING", value_enum, default_value = "value")]
-    number_matching: NumberMatching,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum NumberMatching {
-    Value,
-    Text,
+    #[arg(long, env = "SLUICE_NUMBER_MATCHING", default_value = "value", value_parser = numbers())]
+    number_matching: Numbers,
 }
 
 impl Comparing {
     /// As the matcher takes it.
     pub fn numbers(&self) -> Numbers {
-        match self.number_matching {
-            NumberMatching::Value => Numbers::Value,
-            NumberMatching::Text => Numbers::Text,
-        }
+        self.number_matching
     }
+}
+
+/// Reads `value` or `text`.
+pub fn numbers() -> impl TypedValueParser<Value = Numbers> {
+    PossibleValuesParser::new(["value", "text"]).map(|how| if how == "text" { Numbers::Text } else { Numbers::Value })
 }
 
 /// An argument's text: itself, `@file`, or `-` for standard input.

@@ -39,7 +39,8 @@ pub fn each(files: &[PathBuf], mut take: impl FnMut(&Path, u64, &[u8]) -> Result
     Ok(())
 }
 
-fn open(file: &Path) -> std::io::Result<Box<dyn Read>> {
+/// A file, unpacked as its name says, or standard input.
+pub fn open(file: &Path) -> std::io::Result<Box<dyn Read + Send>> {
     Ok(match file {
         _ if file.as_os_str() == "-" => Box::new(std::io::stdin()),
         _ if file.extension().is_some_and(|end| end == "gz") => Box::new(MultiGzDecoder::new(File::open(file)?)),

@@ -2,6 +2,7 @@
 
 use super::ends::{Source, Target};
 use super::values::{Json, Listen, Secret, Size, Span, text_or_map};
+use crate::pattern::Numbers;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -244,6 +245,24 @@ pub enum NumberMatching {
     Value,
     /// By text, as the service's documentation says.
     Text,
+}
+
+impl From<NumberMatching> for Numbers {
+    fn from(matching: NumberMatching) -> Self {
+        match matching {
+            NumberMatching::Value => Self::Value,
+            NumberMatching::Text => Self::Text,
+        }
+    }
+}
+
+impl From<Numbers> for NumberMatching {
+    fn from(numbers: Numbers) -> Self {
+        match numbers {
+            Numbers::Value => Self::Value,
+            Numbers::Text => Self::Text,
+        }
+    }
 }
 
 pub(super) fn default_bus() -> String {

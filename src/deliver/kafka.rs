@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// milliseconds of what is left and spins through the rest: with a little more than whole ones, the rest is little.
 const WAIT: Duration = Duration::from_micros(50_050);
 const CROWDED_WAIT: Duration = Duration::from_micros(2_050);
-/// How long the first deliveries wait for more; librdkafka's `linger.ms`.
+/// How long the first deliveries wait for more, where no property says otherwise; librdkafka's `linger.ms`.
 const LINGER: Duration = Duration::from_micros(500);
 /// How long deliveries gather at most behind those that are under way, to the next tick of the polling thread.
 const HELD: Duration = Duration::from_millis(50);
@@ -81,7 +81,7 @@ impl TopicSink {
     pub fn submit(&self, delivery: Delivery) {
         let mut gate = self.topic.gate();
         gate.parked.push_back(Box::new(delivery));
-        if gate.is_open() {
+        if gate.is_open(self.producer.linger) {
             self.producer.release(&self.topic, gate);
         } else {
             self.producer.list(&self.topic, gate);
@@ -117,8 +117,8 @@ struct Gate {
 
 impl Gate {
     /// Whether the client should have what is parked: nothing is under way, or the batch that will be is still open.
-    fn is_open(&self) -> bool {
-        let gathering = || self.since.is_some_and(|since| since.elapsed() < LINGER);
+    fn is_open(&self, linger: Duration) -> bool {
+        let gathering = || self.since.is_some_and(|since| since.elapsed() < linger);
         !self.full && (self.under_way == 0 || gathering())
     }
 }
@@ -168,6 +168,8 @@ impl ProducerContext for Reports {
 struct Producer {
     config: ClientConfig,
     client: ArcSwap<Client>,
+    /// How long a batch stays open; the client's `linger.ms`.
+    linger: Duration,
     /// Topics that may have parked deliveries.
     waiting: Mutex<Vec<Arc<Topic>>>,
     /// Itself, for the client's callbacks.
@@ -185,13 +187,12 @@ enum Handed {
 impl Producer {
     fn start(properties: &BTreeMap<String, String>, batch_bytes: u64) -> Result<Arc<Self>, String> {
         let mut config = client_config(properties);
-        let (batch_size, linger) = (batch_bytes.to_string(), (LINGER.as_secs_f64() * 1e3).to_string());
+        let batch_bytes = batch_bytes.to_string();
         let defaults = [
             ("enable.idempotence", "true"),
             ("acks", "all"),
             ("compression.type", "lz4"),
-            ("linger.ms", &linger),
-            ("batch.size", &batch_size),
+            ("batch.size", &batch_bytes),
             ("batch.num.messages", "10000"),
             ("queue.buffering.max.kbytes", "16384"),
             ("queue.buffering.max.messages", "100000"),
@@ -205,9 +206,16 @@ impl Producer {
                 config.set(name, value);
             }
         }
+        // By either of its names; what is no number is for the client to refuse.
+        let asked = properties.get("linger.ms").or_else(|| properties.get("queue.buffering.max.ms"));
+        if asked.is_none() {
+            config.set("linger.ms", (LINGER.as_secs_f64() * 1e3).to_string());
+        }
+        let asked = asked.and_then(|millis| Duration::try_from_secs_f64(millis.parse::<f64>().ok()? / 1e3).ok());
+        let linger = asked.unwrap_or(LINGER);
         let me = Arc::new(OnceLock::new());
         let client = ArcSwap::from_pointee(open(&config, &me)?);
-        let producer = Arc::new(Self { config, client, waiting: Mutex::default(), me: Arc::clone(&me) });
+        let producer = Arc::new(Self { config, client, linger, waiting: Mutex::default(), me: Arc::clone(&me) });
         me.get_or_init(|| Arc::downgrade(&producer));
         let poll = Arc::clone(&producer);
         std::thread::Builder::new()

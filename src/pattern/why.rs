@@ -111,10 +111,12 @@ fn same_number(want: &super::Number, text: &[u8], numbers: Numbers) -> bool {
 
 /// Texts that differ.
 fn another_text(want: &[u8], text: &[u8]) -> (Near, &'static str) {
-    match () {
-        () if want.eq_ignore_ascii_case(text) => (Near::Close, "differs in case only"),
-        () if want.trim_ascii() == text.trim_ascii() => (Near::Close, "differs in white space only"),
-        () => (Near::Value, "another text"),
+    if want.eq_ignore_ascii_case(text) {
+        (Near::Close, "differs in case only")
+    } else if want.trim_ascii() == text.trim_ascii() {
+        (Near::Close, "differs in white space only")
+    } else {
+        (Near::Value, "another text")
     }
 }
 

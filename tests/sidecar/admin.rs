@@ -334,6 +334,74 @@ fn explain_goes_on_until_it_is_interrupted() {
     assert!(err.contains("further events were not looked at (--rate)"), "{err}");
 }
 
+/// One of ten thousand rules is switched while the workers are as busy as they can be: what the caller waits for, and the
+/// longest pause between two events that come out meanwhile.
+#[test]
+fn one_of_ten_thousand_rules_changes_under_load() {
+    let admin = free_address();
+    let rules: String = (0..9_999)
+        .map(|n| {
+            format!("  r{n}: {{ pattern: {{ detail: {{ kind: [k{}], id: [i{n}] }} }}, targets: [out] }}\n", n % 50)
+        })
+        .collect();
+    let config = format!(
+        "data_dir: data\nserver: {{ listen: \"off\", admin: \"{admin}\" }}\nsources: {{ in: {{ stdin: {{}} }} }}\n\
+         targets: {{ out: {{ stdout: {{}} }} }}\nrules:\n{rules}  hit: {{ pattern: {{ source: [s] }}, targets: [out] }}\n"
+    );
+    let place = Place::new(&[("c.yaml", &config)]);
+    let mut child = Guard(place.command(&["run", "--no-watch", "-c", "c.yaml"]).spawn().expect("a process"));
+    until("it has started", || get(&admin, "/startupz").is_some_and(|(status, _)| status.contains("200")));
+    let mut stdin = child.0.stdin.take().expect("a pipe");
+    let piece = "{\"source\":\"s\",\"detail\":{\"kind\":\"k1\",\"id\":\"none\"}}\n".repeat(1000);
+    let feed = std::thread::spawn(move || while stdin.write_all(piece.as_bytes()).is_ok() {});
+    let mut stdout = child.0.stdout.take().expect("a pipe");
+    let (count, pauses) = (std::sync::atomic::AtomicU64::new(0), std::sync::Mutex::new(Vec::new()));
+    let relaxed = std::sync::atomic::Ordering::Relaxed;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut bytes, mut last) = (vec![0; 1 << 16], std::time::Instant::now());
+            while let Ok(read @ 1..) = stdout.read(&mut bytes) {
+                let lines = bytes[..read].iter().filter(|&&b| b == b'\n').count() as u64;
+                count.fetch_add(lines, relaxed);
+                pauses.lock().expect("a list").push(std::mem::replace(&mut last, std::time::Instant::now()).elapsed());
+            }
+        });
+        until("it is busy", || count.load(relaxed) > 10_000);
+        let set = |rule: &str, state: &str| {
+            let begin = std::time::Instant::now();
+            let body = format!("{{\"state\":\"{state}\"}}");
+            let headers = [("Content-Type", "application/json")];
+            let path = format!("PUT /api/v1/rules/default/{rule}/state");
+            let said = exchange(&admin, &path, &headers, body.as_bytes());
+            assert_eq!(said.expect("an answer").0, 200);
+            begin.elapsed().as_secs_f64() * 1e3
+        };
+        pauses.lock().expect("a list").clear();
+        let mut took: Vec<f64> = (0..20).map(|n| set("r7", if n % 2 == 0 { "disabled" } else { "enabled" })).collect();
+        let longest = pauses.lock().expect("a list").iter().max().map_or(0.0, |pause| pause.as_secs_f64() * 1e3);
+        took.sort_by(f64::total_cmp);
+        let (least, median, most) = (took[0], took[10], took[19]);
+        println!(
+            "{{\"scenario\":\"change_under_load\",\"rules\":10000,\"changes\":20,\"millis\":[{least:.1},{median:.1},{most:.1}],\"longest_pause_millis\":{longest:.1}}}"
+        );
+        assert!(median < 2000.0, "{took:?}");
+        // The rule that all events match goes, and with it all output, while events go on.
+        set("hit", "disabled");
+        let unmatched = || {
+            let (_, text) = get(&admin, "/metrics").expect("metrics");
+            let line = text.lines().find(|line| line.contains("bus_events_total") && line.contains("unmatched"));
+            line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or(0.0)
+        };
+        until("nothing comes out any more", || {
+            let (begin, before) = (count.load(relaxed), unmatched());
+            until("events go on", || unmatched() > before + 10_000.0);
+            count.load(relaxed) == begin
+        });
+        drop(child);
+    });
+    feed.join().expect("a feeder");
+}
+
 #[test]
 fn the_api_is_for_this_machine_and_for_who_has_a_token() {
     let running = Running::start();

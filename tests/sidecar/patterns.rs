@@ -3,7 +3,8 @@
 use crate::process::Place;
 use serde_json::Value;
 use sluice::pattern::{Limits, parse};
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
 #[test]
 fn every_case_is_decided_line_by_line() {
@@ -147,6 +148,21 @@ fn match_takes_patterns_from_standard_input() {
     assert_eq!((said.code, said.out.as_str()), (Some(0), "{\"a\":1}\n{\"a\":3}\n"), "{}", said.err);
     let said = place.run(&["match", "-f", "-", "l.jsonl"], "{\"a\":[3]}\n{}\n");
     assert!(said.code == Some(2) && said.err.contains("-:2: the event pattern is not valid"), "{}", said.err);
+}
+
+#[test]
+fn match_reads_packed_files() {
+    let (lines, place) = ("{\"a\":1}\n{\"a\":2}\n", Place::new(&[]));
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(lines.as_bytes()).expect("bytes");
+    std::fs::write(place.path().join("e.gz"), gz.finish().expect("an end")).expect("a file");
+    let zst = ruzstd::encoding::compress_to_vec(lines.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest);
+    std::fs::write(place.path().join("e.zst"), zst).expect("a file");
+    let said = place.run(&["match", "-n", "{\"a\":[2]}", "e.gz", "e.zst"], "");
+    assert_eq!((said.code, &*said.out), (Some(0), "e.gz:2:{\"a\":2}\ne.zst:2:{\"a\":2}\n"), "{}", said.err);
+    std::fs::write(place.path().join("no.gz"), lines).expect("a file");
+    let said = place.run(&["match", "{\"a\":[2]}", "no.gz"], "");
+    assert!(said.code == Some(2) && said.err.contains("cannot read no.gz"), "{}", said.err);
 }
 
 #[test]

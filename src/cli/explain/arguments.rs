@@ -4,11 +4,11 @@
 //! typed wins over what the environment says; of what is typed nothing is ignored.
 
 use super::super::admin::Remote;
+use super::super::patterns::numbers;
 use super::super::rules::Form;
 use super::Explain;
 use crate::pattern::Numbers;
 use crate::time;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{Error, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
@@ -61,10 +61,6 @@ pub struct Given {
     duration: Option<Duration>,
     #[command(flatten)]
     remote: Remote,
-}
-
-fn numbers() -> impl TypedValueParser<Value = Numbers> {
-    PossibleValuesParser::new(["value", "text"]).map(|how| if how == "text" { Numbers::Text } else { Numbers::Value })
 }
 
 /// Which live events are explained.

@@ -9,9 +9,8 @@ use super::{Ask, Event, Explain, Named, TOO_MANY, Told, output, safe, show, tell
 use crate::api::RuleView;
 use crate::app::{Exit, Failed};
 use crate::cli::rules::Form;
-use crate::config::model::NumberMatching;
 use crate::event::Tree;
-use crate::pattern::{Limits, Numbers, PatternError, parse};
+use crate::pattern::{Limits, PatternError, parse};
 use reqwest::Method;
 use serde::Deserialize;
 use std::io::Write;
@@ -193,10 +192,7 @@ fn ask(rule: RuleView) -> Option<Ask> {
     let left_out =
         |error: &PatternError| eprintln!("sluice: rule {} on bus {} is left out: {error}", rule.name, rule.bus);
     let pattern = parsed.inspect_err(left_out).ok()?;
-    let numbers = match rule.number_matching {
-        NumberMatching::Value => Numbers::Value,
-        NumberMatching::Text => Numbers::Text,
-    };
+    let numbers = rule.number_matching.into();
     let named = Named { name: rule.name, bus: rule.bus, state: rule.state };
     Some(Ask { rule: Some(Arc::new(named)), pattern: Arc::new(pattern), numbers })
 }

@@ -149,11 +149,8 @@ impl Check<'_> {
             );
             return;
         }
-        let numbers = match bus.number_matching {
-            model::NumberMatching::Value => Numbers::Value,
-            model::NumberMatching::Text => Numbers::Text,
-        };
-        self.apply(document, &["buses", name], Command::PutBus(catalog::Bus { name: name.to_owned(), numbers }));
+        let bus = catalog::Bus { name: name.to_owned(), numbers: bus.number_matching.into() };
+        self.apply(document, &["buses", name], Command::PutBus(bus));
     }
 
     /// Declares what rules refer to where no file declares anything of its kind.

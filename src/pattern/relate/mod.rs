@@ -13,9 +13,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use texts::Shape;
 
-/// Patterns with more alternatives are compared as they are written.
-const MERGED: usize = 4096;
-
 /// Values of one kind.
 trait Set: Sized {
     /// Whether every value of `other` is one of these; sets by exclusion answer for themselves.
@@ -150,9 +147,7 @@ impl Normal {
         };
         let mut alternatives: Vec<_> = pattern.alternatives.iter().map(fields).collect();
         alternatives.retain(|fields| !fields.iter().any(|(_, list)| list.accepts_nothing()));
-        if alternatives.len() <= MERGED {
-            while merge(&mut alternatives) {}
-        }
+        while merge(&mut alternatives) {}
         Self { alternatives }
     }
 
