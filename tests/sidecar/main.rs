@@ -15,6 +15,7 @@ mod explain;
 mod flags;
 mod http_out;
 mod inlet;
+mod journal;
 mod lint;
 mod patterns;
 #[path = "../shared/ports.rs"]
