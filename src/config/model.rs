@@ -198,6 +198,10 @@ pub struct Limits {
     pub in_flight_events: u32,
     /// Their bytes.
     pub in_flight_bytes: Size,
+    /// Bytes of the journal of events that came over HTTP; beyond, requests are refused.
+    pub journal_bytes: Size,
+    /// Bytes of the retry log of a target; beyond, its deliveries hold their sources. `0` does without.
+    pub retry_log_bytes: Size,
 }
 
 impl Default for Limits {
@@ -207,6 +211,8 @@ impl Default for Limits {
             pattern_bytes: Size(64 << 10),
             in_flight_events: 16_384,
             in_flight_bytes: Size(32 << 20),
+            journal_bytes: Size(1 << 30),
+            retry_log_bytes: Size(1 << 30),
         }
     }
 }
