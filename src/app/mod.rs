@@ -209,7 +209,7 @@ impl App {
         }
         // Without a source of its own, or with webhooks, there is no end of all input.
         let endless = sources.is_empty() || config.sources.values().any(|source| source.webhook.is_some());
-        let front = listeners.serve_front((&config, &identity, &metrics), &feed, &view, &drain)?;
+        let front = listeners.serve_front((&config, &identity, &metrics), (&feed, &reserve), &view, &drain)?;
         drop(feed);
         let (changed, watch) = watch(&options, &files)?;
         metrics.health.set_started();

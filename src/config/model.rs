@@ -89,8 +89,8 @@ pub struct Server {
     /// Who may call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<ServerAuth>,
-    /// How long a caller may wait for its events to settle.
-    pub settle_timeout: Span,
+    /// How long a caller may wait until its events are kept.
+    pub accept_timeout: Span,
     /// Connections at once on `listen`.
     pub max_connections: u32,
     /// How the process ends.
@@ -104,7 +104,7 @@ impl Default for Server {
             listen: local(4566),
             admin: local(4567),
             auth: None,
-            settle_timeout: Span(Duration::from_secs(20)),
+            accept_timeout: Span(Duration::from_secs(20)),
             max_connections: 1024,
             shutdown: Shutdown::default(),
         }
@@ -240,6 +240,28 @@ impl Default for IdentityConfig {
 pub struct Bus {
     /// How plain numbers in patterns compare.
     pub number_matching: NumberMatching,
+    /// What has an event that comes over HTTP when its request is answered.
+    pub durability: Durability,
+}
+
+/// What has an event when its request is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// The disk: it is written and synced.
+    #[default]
+    Journal,
+    /// Memory: it is lost if the process dies, as many as `limits.in_flight_events` at most.
+    Memory,
+}
+
+impl From<Durability> for crate::catalog::Durability {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Journal => Self::Journal,
+            Durability::Memory => Self::Memory,
+        }
+    }
 }
 
 /// How plain numbers in patterns compare.

@@ -106,22 +106,17 @@ impl Index {
         live.map(|(_, sequence)| sequence).collect()
     }
 
-    /// Forgets the oldest segments that hold nothing live, never the newest, and returns their numbers. Only from the
-    /// front: what a later segment says of an earlier record must last as long as that record.
-    pub fn take_spent(&mut self) -> Vec<u64> {
+    /// Forgets the oldest segments that hold nothing live, but for the newest `keep`, and returns their numbers. Only
+    /// from the front: what a later segment says of an earlier record must last as long as that record.
+    pub fn take_spent(&mut self, keep: usize) -> Vec<u64> {
         let mut spent = Vec::new();
-        while self.segments.len() > 1 && self.segments.front().is_some_and(|segment| segment.live == 0) {
+        while self.segments.len() > keep && self.segments.front().is_some_and(|segment| segment.live == 0) {
             if let Some(segment) = self.segments.pop_front() {
                 self.bytes -= segment.bytes;
                 spent.push(segment.number);
             }
         }
         spent
-    }
-
-    /// Bytes of the newest segment.
-    pub fn newest_bytes(&self) -> u64 {
-        self.segments.back().map_or(0, |segment| segment.bytes)
     }
 
     /// How many records are live.

@@ -4,7 +4,7 @@ use super::format::{self, HEAD, Kind, NoSegment, Piece};
 use super::index::Index;
 use super::{JournalError, segment_path};
 use std::collections::HashMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::path::Path;
 
 /// A record that was not done with.
@@ -71,6 +71,11 @@ pub(super) fn recover(folder: &Path) -> Result<Found, JournalError> {
                 .map_err(|error| unusable("cut the torn end in", error))?;
             found.recovered.cut += (bytes.len() - len) as u64;
         }
+    }
+    for number in found.index.take_spent(0) {
+        // For good, oldest first: see `Writer::unlink`.
+        let removed = std::fs::remove_file(segment_path(folder, number)).and_then(|()| File::open(folder)?.sync_all());
+        removed.map_err(|error| unusable("empty", error))?;
     }
     found.recovered.live =
         found.index.live_records().map(|sequence| Live { sequence, note: notes.remove(&sequence) }).collect();

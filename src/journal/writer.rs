@@ -124,7 +124,7 @@ impl<T: Send + 'static> Writer<T> {
         for Placed(sequence, at, bytes) in placed {
             state.index.place(*sequence, start as u32 + *at as u32, *bytes as u32);
         }
-        let spent = state.index.take_spent();
+        let spent = state.index.take_spent(1);
         drop(state);
         self.unlink(&spent);
         Ok(())
@@ -132,8 +132,9 @@ impl<T: Send + 'static> Writer<T> {
 
     /// Opens a segment where there is none, or the open one is large enough or holds nothing that is live any more.
     fn make_room(&mut self) -> io::Result<()> {
-        let spent = |len: u64| len > SEGMENT / 8 && self.shared.state().index.live() == 0;
-        if self.open.as_ref().is_some_and(|(_, len)| *len >= SEGMENT || spent(*len)) {
+        let most = SEGMENT.min(self.shared.max_bytes / 8);
+        let spent = |len: u64| len > most / 8 && self.shared.state().index.live() == 0;
+        if self.open.as_ref().is_some_and(|(_, len)| *len >= most || spent(*len)) {
             self.open = None;
         }
         if self.open.is_none() {

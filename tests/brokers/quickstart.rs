@@ -96,7 +96,7 @@ pub fn partners(kafka: &Kafka) {
         guard
     };
     let post = |command: &str| {
-        let (printed, missing) = blocks::run(command, folder.path(), &environment, &["\"settled\":1".to_owned()]);
+        let (printed, missing) = blocks::run(command, folder.path(), &environment, &["\"accepted\":1".to_owned()]);
         assert!(missing.is_none(), "{command}\n{printed}");
     };
     let zendesk = route("zendesk.yaml");
