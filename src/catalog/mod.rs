@@ -6,8 +6,8 @@
 mod target;
 
 pub use target::{
-    HttpAuth, HttpMethod, HttpTarget, KafkaKey, KafkaTarget, NatsAuth, NatsClient, NatsTarget, Rate, RetryPolicy,
-    Secret, Target, TargetKind, Tls, TopicShape,
+    HttpAuth, HttpMethod, HttpTarget, KafkaKey, KafkaTarget, NatsAuth, NatsClient, NatsTarget, Order, Rate,
+    RetryPolicy, Secret, Target, TargetKind, Tls, TopicShape,
 };
 
 use crate::pattern::{Numbers, Pattern};

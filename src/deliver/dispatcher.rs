@@ -10,7 +10,7 @@ use super::retry::Failure;
 use super::retry_log::{Logs, Route};
 use super::{Delivery, Outlet, Parcel, Payload, RuleName, Shared, Sink, Timer};
 use crate::ack::Pending;
-use crate::catalog::{RetryPolicy, Target, TargetKind};
+use crate::catalog::{Order, RetryPolicy, Target, TargetKind};
 use crate::egress::Egress;
 use crate::envelope::{Batch, DeliveryId, Envelope, Position};
 use crate::journal::Reserve;
@@ -83,7 +83,9 @@ impl Outlets {
         for target in &plan.targets {
             let outlet = match self.open.get(&target.name) {
                 Some((known, outlet)) if known == target => Some(Arc::clone(outlet)),
-                _ => self.sink(target)?.map(|sink| Outlet::new(&target.name, sink, target.retry, &self.shared)),
+                _ => self
+                    .sink(target)?
+                    .map(|sink| Outlet::new(&target.name, sink, (target.retry, target.ordering), &self.shared)),
             };
             if let Some(outlet) = &outlet {
                 open.insert(target.name.clone(), (target.clone(), Arc::clone(outlet)));
@@ -147,7 +149,7 @@ impl Outlets {
             let folder = data_dir.join("dead-letters").join(bus.trim_start_matches('/'));
             let sink = Sink::Log(LineSink::folder(files, folder, true));
             let retry = RetryPolicy { max: Duration::from_secs(10), ..RetryPolicy::default() };
-            Outlet::new(&format!("dead-letters/{bus}"), sink, retry, shared)
+            Outlet::new(&format!("dead-letters/{bus}"), sink, (retry, Order::Partition), shared)
         });
         Arc::clone(made)
     }
@@ -229,6 +231,7 @@ impl Dispatcher {
             return;
         };
         let position = origin.position();
+        let (lanes, order) = outlet.lane(origin.key().as_deref(), &position);
         let parcel = Parcel {
             id: DeliveryId::new(
                 (&origin.batch.source.name, &position),
@@ -247,6 +250,8 @@ impl Dispatcher {
             source: Arc::clone(&origin.batch.source.name),
             position,
             read_at: origin.batch.read_at,
+            order,
+            lanes,
             hold: Mutex::new(Hold::Source(pending)),
         };
         Outlet::submit(Delivery {
@@ -292,9 +297,11 @@ impl Dispatcher {
             source: Arc::clone(&origin.batch.source.name),
             position,
             read_at: origin.batch.read_at,
+            order: 0,
+            lanes: None,
             hold: Mutex::new(Hold::Source(pending)),
         };
-        Outlet::submit(Delivery {
+        Outlet::attempt(Delivery {
             parcel: Arc::new(parcel),
             outlet: Arc::clone(outlet),
             attempt_at: origin.batch.read_at,

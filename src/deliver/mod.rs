@@ -22,7 +22,8 @@ pub use dispatcher::{Dispatcher, Outlets};
 pub use parcel::{Parcel, Payload};
 pub use timer::Timer;
 
-use crate::catalog::RetryPolicy;
+use crate::catalog::{Order, RetryPolicy};
+use crate::envelope::{self, Position};
 use crate::metrics::{Latency, Metrics, labels};
 use crate::tap::{Seen, Stage, Taps};
 use crate::time;
@@ -83,6 +84,8 @@ pub struct Outlet {
     pub sink: Sink,
     /// When to give up.
     pub retry: RetryPolicy,
+    /// What its deliveries must not be overtaken by.
+    ordering: Order,
     /// Where failed attempts wait for a moment.
     timer: Arc<Timer>,
     /// Where deliveries wait for longer, if they may: what keeps lines on this disk has none.
@@ -157,13 +160,14 @@ impl OutletMetrics {
 
 impl Outlet {
     /// An outlet for `sink`.
-    pub fn new(name: &str, sink: Sink, retry: RetryPolicy, shared: &Shared) -> Arc<Self> {
+    pub fn new(name: &str, sink: Sink, (retry, ordering): (RetryPolicy, Order), shared: &Shared) -> Arc<Self> {
         let logs = shared.logs.as_ref().filter(|_| !matches!(sink, Sink::Log(_))).map(Arc::clone);
         let log = logs.as_ref().and_then(|logs| logs.get(name));
         let outlet = Arc::new(Self {
             name: name.into(),
             sink,
             retry,
+            ordering,
             timer: Arc::clone(&shared.timer),
             logs,
             log: log.map_or_else(OnceLock::new, OnceLock::from),
@@ -185,6 +189,17 @@ impl Outlet {
     /// wait there that were never tried (I8). Never blocks: what the sink has no room for waits in a queue that the
     /// source's credit bounds (I7, I11).
     pub fn submit(delivery: Delivery) {
+        let turn = match &delivery.lanes {
+            Some(lanes) => Arc::clone(lanes).arrive(delivery),
+            None => Some(delivery),
+        };
+        if let Some(delivery) = turn {
+            Self::begin(delivery);
+        }
+    }
+
+    /// The same for a delivery whose turn has come.
+    fn begin(delivery: Delivery) {
         let outlet = Arc::clone(&delivery.outlet);
         if delivery.letter.is_none() && outlet.detour() {
             match outlet.keep(delivery, time::now()) {
@@ -231,6 +246,17 @@ impl Outlet {
                 None
             }
         }
+    }
+
+    /// The log that keeps its target's order, and the order of a delivery that comes by this key or, without one, from
+    /// this partition.
+    fn lane(&self, key: Option<&[u8]>, position: &Position) -> (Option<Arc<RetryLog>>, u64) {
+        if self.ordering != Order::Key {
+            return (None, 0);
+        }
+        let order = envelope::order(key, position);
+        // Without a log the source goes on holding what fails, and nothing overtakes it there but its own repetition.
+        self.log().map_or((None, 0), |log| (Some(Arc::clone(log)), order))
     }
 
     /// Has a delivery wait in the retry log.
@@ -291,6 +317,23 @@ impl Outlet {
 }
 
 impl Delivery {
+    /// Gives up an attempt that a sink has not begun, where the target is in trouble and the source still waits.
+    pub fn divert(self: Box<Self>) -> Option<Box<Self>> {
+        let outlet = Arc::clone(&self.outlet);
+        let held = matches!(*self.hold(), Hold::Source(_));
+        if !held || self.letter.is_some() || !outlet.troubled.load(Ordering::Acquire) {
+            return Some(self);
+        }
+        outlet.metrics.in_flight.dec();
+        match outlet.keep(*self, time::now()) {
+            Ok(()) => None,
+            Err(delivery) => {
+                outlet.metrics.in_flight.inc();
+                Some(Box::new(delivery))
+            }
+        }
+    }
+
     /// Ends an attempt: settles, waits for the next one, or becomes a dead letter.
     pub fn finish(mut self, result: Result<(), Failure>) {
         let outlet = Arc::clone(&self.outlet);
@@ -316,7 +359,7 @@ impl Delivery {
             Some(_) if failure.class == Class::Permanent && !Arc::ptr_eq(&outlet, &self.last_resort) => {
                 notice::report(&outlet.name, &failure);
                 self.outlet = Arc::clone(&self.last_resort);
-                return Outlet::submit(self);
+                return Outlet::attempt(self);
             }
             // Otherwise it is tried until it is kept.
             Some(_) => (RetryPolicy { max_attempts: u32::MAX, max_age: Duration::MAX, ..outlet.retry }, Class::Retry),
@@ -353,7 +396,7 @@ impl Delivery {
             let logged = std::mem::replace(&mut *hold, Hold::Ended);
             drop(hold);
             if let Hold::Log { log, sequence, released } = logged {
-                log.postpone(sequence, released, (self.failed, due), self.read_millis());
+                log.postpone((sequence, self.order), released, (self.failed, due));
             }
             return;
         }
@@ -393,6 +436,6 @@ impl Delivery {
         }));
         self.failed = 0;
         self.outlet = queue;
-        Outlet::submit(self);
+        Outlet::attempt(self);
     }
 }

@@ -54,6 +54,10 @@ pub struct Parcel {
     pub position: Position,
     /// When the record was read first.
     pub read_at: Instant,
+    /// What it must not be overtaken by, a hash; 0 where its target keeps no order.
+    pub order: u64,
+    /// Its target's log, where that keeps an order.
+    pub lanes: Option<Arc<RetryLog>>,
     /// Who answers for it until it has ended.
     pub hold: Mutex<Hold>,
 }
@@ -89,8 +93,24 @@ impl Parcel {
         match hold {
             Hold::Source(pending) | Hold::Spilling(pending) => pending.settle(),
             Hold::Log { log, sequence, released } => log.settled(sequence, released),
-            Hold::Ended => {}
+            Hold::Ended => return,
         }
+        if let Some(lanes) = &self.lanes {
+            lanes.end(self.order);
+        }
+    }
+
+    /// A log is about to take it from its source. Whether its source has it.
+    pub fn spill(&self) -> bool {
+        let mut hold = self.hold();
+        match std::mem::replace(&mut *hold, Hold::Ended) {
+            Hold::Source(pending) => *hold = Hold::Spilling(pending),
+            other => {
+                *hold = other;
+                return false;
+            }
+        }
+        true
     }
 
     /// No log has taken it: its source goes on answering for it.
@@ -121,6 +141,7 @@ impl Parcel {
             partition: self.position.partition,
             offset: self.position.offset,
             trace: self.trace.as_deref(),
+            order: self.order,
             key: self.key.as_ref().map(|key| key.len() as u64),
         };
         let room = Vec::with_capacity(self.payload.len() + self.key.as_ref().map_or(0, |key| key.len()) + 256);
@@ -170,6 +191,8 @@ pub struct Kept<'a> {
     partition: i32,
     offset: i64,
     trace: Option<&'a str>,
+    /// As [`Parcel::order`].
+    pub order: u64,
     key: Option<u64>,
 }
 
@@ -180,13 +203,14 @@ impl<'a> Kept<'a> {
         (kept.key.unwrap_or(0) <= rest.len() as u64).then_some((kept, rest))
     }
 
-    /// Seconds since the epoch when its record was read.
-    pub fn read_seconds(&self) -> u32 {
-        u32::try_from(self.read_millis / 1000).unwrap_or(0)
-    }
-
-    /// The parcel again, for its target's queue and its bus's.
-    pub fn parcel(&self, rest: &[u8], (queue, last_resort): (Option<Arc<Outlet>>, Arc<Outlet>), hold: Hold) -> Parcel {
+    /// The parcel again, for its target's queue and its bus's, from the log that has it.
+    pub fn parcel(
+        &self,
+        rest: &[u8],
+        (queue, last_resort): (Option<Arc<Outlet>>, Arc<Outlet>),
+        log: Arc<RetryLog>,
+        hold: Hold,
+    ) -> Parcel {
         let (key, payload) = rest.split_at(self.key.unwrap_or(0) as usize);
         let own = |bytes: &[u8]| Payload::Own(Arc::from(bytes));
         let now = time::now();
@@ -203,6 +227,8 @@ impl<'a> Kept<'a> {
             source: self.source.into(),
             position: Position { topic: self.topic.into(), partition: self.partition, offset: self.offset },
             read_at: now.checked_sub(age).unwrap_or(now),
+            order: self.order,
+            lanes: (self.order != 0).then_some(log),
             hold: Mutex::new(hold),
         }
     }

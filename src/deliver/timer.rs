@@ -66,7 +66,6 @@ impl Timer {
     /// Looks at an outlet from now on, as long as there is one.
     pub fn watch(&self, outlet: &Arc<Outlet>) {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(outlet));
-        self.changed.notify_one();
     }
 
     /// Looks at the outlets; returns when to look again.
@@ -78,7 +77,7 @@ impl Timer {
         for outlet in &outlets {
             outlet.look(now);
         }
-        now + if outlets.is_empty() { Duration::from_hours(1) } else { LOOK }
+        now + LOOK
     }
 
     fn run(&self) {
@@ -104,7 +103,7 @@ impl Timer {
                     let due = waiting.pop();
                     drop(waiting);
                     if let Some(due) = due {
-                        Outlet::submit(due.delivery);
+                        Outlet::begin(due.delivery);
                     }
                     waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 }

@@ -23,6 +23,7 @@ mod ports;
 mod process;
 mod receiver;
 mod retry;
+mod retry_log;
 mod rule_tests;
 mod update;
 mod webhook;

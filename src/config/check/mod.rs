@@ -176,6 +176,7 @@ impl Check<'_> {
                     name,
                     kind: catalog::TargetKind::Stdout,
                     retry,
+                    ordering: catalog::Order::default(),
                     dead_letter: None,
                 })
             }));

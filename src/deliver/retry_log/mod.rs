@@ -1,150 +1,37 @@
 //! A target's retry log: deliveries that wait for it on disk, so that they hold no source, and survive the process.
 //!
 //! In: deliveries that must wait, or whose attempt takes long. Out: attempts, as they come due and the target's breaker
-//! lets them through, at most [`WINDOW`] at once. Promises: a record not yet due never stands before one that is; those
-//! never tried come in the order in which they were put; a record is removed when its delivery has settled. Bounds: the
-//! bytes of the journal; 32 bytes of memory a record.
+//! lets them through, so many at once. Promises: a record not yet due never stands before one that is; those never tried
+//! come in the order in which they were put; those with an order come in it, one at a time; a record is removed when its
+//! delivery has settled. Bounds: the bytes of the journal; 40 bytes of memory a record.
+
+mod logs;
+pub mod waiting;
+
+pub use logs::Logs;
 
 use super::breaker::Admit;
 use super::dead_letter::Letter;
 use super::parcel::{Attempts, Hold, Kept, Parcel};
 use super::retry::Failure;
 use super::{Delivery, Outlet, Timer};
-use crate::journal::{Journal, JournalError, Recovered, Reserve};
-use crate::metrics::{Metrics, labels};
+use crate::journal::{Journal, JournalError, Recovered};
+use crate::metrics::labels;
 use crate::time;
-use arc_swap::ArcSwap;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashSet;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
+use waiting::{Entry, Waiting};
 
-/// Attempts of one log under way at once, and their bytes.
-const WINDOW: (usize, u64) = (1024, 8 << 20);
 /// How long a delivery waits when it could not be spilled.
 const NO_LOG: Duration = Duration::from_secs(1);
+/// How long a record waits whose turn has come before the journal has it.
+const UNKEPT: Duration = Duration::from_millis(5);
 /// How often it is looked whether segments can be emptied.
 const ROOM: Duration = Duration::from_secs(1);
-/// What stands for itself in the name of a log's folder.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
-
-type Queues = HashMap<Arc<str>, Arc<Outlet>>;
-
-/// The retry logs of a process, by target.
-pub struct Logs {
-    folder: PathBuf,
-    /// Of one log.
-    max_bytes: u64,
-    reserve: Arc<Reserve>,
-    timer: Arc<Timer>,
-    metrics: Arc<Metrics>,
-    open: Mutex<HashMap<String, Arc<RetryLog>>>,
-    /// By target, once the first plan is there.
-    routes: Mutex<Option<HashMap<String, Route>>>,
-    /// Per bus: its default dead-letter queue.
-    queues: ArcSwap<Queues>,
-}
-
-impl Logs {
-    /// Opens those that are there: what they hold waits for [`Logs::route`].
-    ///
-    /// # Errors
-    /// Files that cannot be used.
-    pub fn open(
-        data_dir: &Path,
-        max_bytes: u64,
-        reserve: &Arc<Reserve>,
-        (timer, metrics): (&Arc<Timer>, &Arc<Metrics>),
-    ) -> Result<Arc<Self>, JournalError> {
-        let logs = Arc::new(Self {
-            folder: data_dir.join("retry"),
-            max_bytes,
-            reserve: Arc::clone(reserve),
-            timer: Arc::clone(timer),
-            metrics: Arc::clone(metrics),
-            open: Mutex::default(),
-            routes: Mutex::default(),
-            queues: ArcSwap::default(),
-        });
-        let entries = match std::fs::read_dir(&logs.folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(logs),
-            Err(error) => {
-                return Err(JournalError::Unusable(format!("cannot read {}: {error}", logs.folder.display())));
-            }
-        };
-        for entry in entries {
-            let entry = entry.map_err(|error| JournalError::Unusable(format!("{}: {error}", logs.folder.display())))?;
-            let name = entry.file_name();
-            let name = name.to_str().and_then(|name| percent_decode_str(name).decode_utf8().ok());
-            let Some(name) = name else {
-                let path = entry.path();
-                return Err(JournalError::Unusable(format!("{} is no retry log; move it away", path.display())));
-            };
-            logs.of(&name)?;
-        }
-        Ok(logs)
-    }
-
-    /// The log of a target; made when there is none.
-    ///
-    /// # Errors
-    /// Files that cannot be used.
-    pub fn of(self: &Arc<Self>, target: &str) -> Result<Arc<RetryLog>, JournalError> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(log) = open.get(target) {
-            return Ok(Arc::clone(log));
-        }
-        let log = RetryLog::open(self, target)?;
-        if let Some(routes) = &*self.routes.lock().unwrap_or_else(PoisonError::into_inner) {
-            log.set_route(routes.get(target).cloned());
-        }
-        open.insert(target.to_owned(), Arc::clone(&log));
-        Ok(log)
-    }
-
-    /// Whether a target has one.
-    pub fn get(&self, target: &str) -> Option<Arc<RetryLog>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).get(target).map(Arc::clone)
-    }
-
-    /// Says where the deliveries of every log go from now on: to the outlet and the dead-letter queue of its target, or to
-    /// the queue of their bus where there is no such target any more.
-    pub fn route(&self, routes: HashMap<String, Route>, queues: Queues) {
-        self.queues.store(Arc::new(queues));
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, log) in &*open {
-            log.set_route(routes.get(name).cloned());
-        }
-        *self.routes.lock().unwrap_or_else(PoisonError::into_inner) = Some(routes);
-    }
-
-    /// Whether nothing waits in any of them.
-    pub fn is_empty(&self) -> bool {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.values().all(|log| log.journal.size().0 == 0)
-    }
-
-    /// Begins no more attempts, and waits until those under way have ended and all is written, `deadline` at most.
-    pub fn drain(&self, deadline: Instant) {
-        let open: Vec<_> = self.open.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
-        for log in &open {
-            log.state().closed = true;
-            log.changed.notify_all();
-        }
-        for log in &open {
-            let state = log.state();
-            let left = deadline.saturating_duration_since(time::now());
-            drop(log.changed.wait_timeout_while(state, left, |state| state.under_way > 0));
-            log.journal.flush(deadline);
-        }
-    }
-}
-
 /// Where the deliveries of a log go.
 #[derive(Clone)]
 pub struct Route {
@@ -181,9 +68,9 @@ enum Ticket {
 }
 
 struct State {
-    due: BinaryHeap<Entry>,
-    under_way: usize,
-    under_way_bytes: u64,
+    waiting: Waiting<Delivery>,
+    /// Records with an order that the journal is about to keep.
+    unkept: HashSet<u64>,
     route: Target,
     /// When room was made last.
     looked: Instant,
@@ -199,33 +86,9 @@ enum Target {
     Deleted,
 }
 
-/// A record that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry {
-    /// Milliseconds since the log was opened.
-    due: u64,
-    sequence: u64,
-    failed: u32,
-    /// Seconds since the epoch when its event was read.
-    read: u32,
-}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    /// The earliest first; in the order in which they were put where they are due together.
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (other.due, other.sequence).cmp(&(self.due, self.sequence))
-    }
-}
-
 impl RetryLog {
     fn open(logs: &Arc<Logs>, target: &str) -> Result<Arc<Self>, JournalError> {
-        let folder = logs.folder.join(utf8_percent_encode(target, PLAIN).to_string());
+        let folder = logs.folder_of(target);
         let me: Arc<OnceLock<Weak<Self>>> = Arc::default();
         let outcome = {
             let me = Arc::clone(&me);
@@ -245,9 +108,8 @@ impl RetryLog {
             journal,
             began: time::now(),
             state: Mutex::new(State {
-                due: BinaryHeap::new(),
-                under_way: 0,
-                under_way_bytes: 0,
+                waiting: Waiting::default(),
+                unkept: HashSet::new(),
                 route: Target::Unknown,
                 looked: time::now(),
                 closed: false,
@@ -290,8 +152,8 @@ impl RetryLog {
                     // A clock that was set back must not keep them for longer than any pause is.
                     let wait = (attempts.due_millis - time::wall_millis()).clamp(0, 15 * 60_000);
                     let due = self.millis(time::now()) + u64::try_from(wait).unwrap_or(0);
-                    let (failed, read) = (attempts.failed, kept.read_seconds());
-                    state.due.push(Entry { due, sequence: live.sequence, failed, read });
+                    let (failed, order) = (attempts.failed, kept.order);
+                    state.waiting.add(Entry { due, sequence: live.sequence, failed, order });
                 }
                 Err(error) => self.skip(live.sequence, &error.to_string()),
             }
@@ -337,55 +199,93 @@ impl RetryLog {
         self.fresh.load(Ordering::Acquire)
     }
 
+    /// A delivery of an ordered target arrives. It comes back where it may be tried at once; else its turn comes when what
+    /// came before it has settled.
+    pub fn arrive(&self, delivery: Delivery) -> Option<Delivery> {
+        let mut state = self.state();
+        let order = delivery.order;
+        if !state.waiting.is_logged(order) {
+            return state.waiting.arrive(order, delivery);
+        }
+        match self.put(&mut state, delivery, time::now()) {
+            Ok(entry) => {
+                state.waiting.add(entry);
+                None
+            }
+            Err(delivery) => state.waiting.arrive(order, delivery),
+        }
+    }
+
+    /// A delivery with an order has settled: the next one's turn has come.
+    pub fn end(&self, order: u64) {
+        let next = self.state().waiting.end(order);
+        match next {
+            Some(delivery) => Outlet::begin(delivery),
+            None => self.changed.notify_all(),
+        }
+    }
+
     /// Keeps a delivery that waits until `due`. It comes back where it cannot be put.
     ///
     /// # Errors
     /// The delivery, still held by its source.
     pub fn keep(&self, delivery: Delivery, due: Instant) -> Result<(), Delivery> {
-        let parcel = Arc::clone(&delivery.parcel);
-        let fresh = delivery.failed == 0;
-        self.fresh.fetch_add(u64::from(fresh), Ordering::AcqRel);
-        match self.put(&parcel, (delivery.failed, due), Some((delivery, due))) {
-            Ok(()) => Ok(()),
-            Err(waiting) => {
-                self.fresh.fetch_sub(u64::from(fresh), Ordering::AcqRel);
-                waiting.map_or(Ok(()), |(delivery, _)| Err(delivery))
-            }
+        let mut state = self.state();
+        let entry = self.put(&mut state, delivery, due)?;
+        if entry.order != 0 {
+            state.waiting.again(entry);
+            self.keep_behind(&mut state, entry.order);
         }
+        Ok(())
     }
 
     /// Keeps a delivery whose attempt is under way; the attempt goes on.
     pub fn keep_under_way(&self, parcel: &Arc<Parcel>, failed: u32) {
+        let mut state = self.state();
+        let ticket = Ticket::Spill(Arc::clone(parcel), None);
         // Where it cannot be put, the source goes on holding it.
-        self.put(parcel, (failed, time::now()), None).unwrap_or_default();
+        if parcel.spill() && self.journal.put(parcel.encode(attempts(failed, time::now())), ticket).is_err() {
+            return parcel.give_back();
+        }
+        self.keep_behind(&mut state, parcel.order);
     }
 
-    /// Gives a parcel that its source holds to the journal.
-    fn put(
-        &self,
-        parcel: &Arc<Parcel>,
-        (failed, due): (u32, Instant),
-        waiting: Option<(Delivery, Instant)>,
-    ) -> Result<(), Option<(Delivery, Instant)>> {
-        let wait = due.saturating_duration_since(time::now());
-        let due_millis = time::wall_millis() + i64::try_from(wait.as_millis()).unwrap_or(0);
-        let mut hold = parcel.hold();
-        *hold = match std::mem::replace(&mut *hold, Hold::Ended) {
-            Hold::Source(pending) => Hold::Spilling(pending),
-            other => {
-                *hold = other;
-                return Err(waiting);
+    /// Keeps what waits in memory behind the first of a lane, which the log has.
+    fn keep_behind(&self, state: &mut State, order: u64) {
+        for delivery in if order == 0 { Vec::new() } else { state.waiting.logged(order) } {
+            match self.put(state, delivery, time::now()) {
+                Ok(entry) => state.waiting.add(entry),
+                // It stays in memory, in its place.
+                Err(delivery) => drop(state.waiting.arrive(order, delivery)),
             }
-        };
-        drop(hold);
-        let ticket = Ticket::Spill(Arc::clone(parcel), waiting);
-        match self.journal.put(parcel.encode(Attempts { failed, due_millis }), ticket) {
-            Ok(_) => Ok(()),
-            Err((ticket, _)) => {
+        }
+    }
+
+    /// Gives a delivery that its source holds to the journal. Without an order it waits from when it is kept; with one,
+    /// it has its place at once.
+    fn put(&self, state: &mut State, delivery: Delivery, due: Instant) -> Result<Entry, Delivery> {
+        let parcel = Arc::clone(&delivery.parcel);
+        if !parcel.spill() {
+            return Err(delivery);
+        }
+        let (failed, order) = (delivery.failed, parcel.order);
+        self.fresh.fetch_add(u64::from(failed == 0), Ordering::AcqRel);
+        let ticket = Ticket::Spill(Arc::clone(&parcel), Some((delivery, due)));
+        match self.journal.put(parcel.encode(attempts(failed, due)), ticket) {
+            Ok(sequence) => {
+                if order != 0 {
+                    state.unkept.insert(sequence);
+                }
+                Ok(Entry { due: self.millis(due), sequence, failed, order })
+            }
+            Err((ticket, error)) => {
+                self.fresh.fetch_sub(u64::from(failed == 0), Ordering::AcqRel);
                 parcel.give_back();
+                super::notice::report(&self.target, &Failure::retry("INTERNAL_ERROR", error.to_string()));
                 match ticket {
-                    Ticket::Spill(_, waiting) => Err(waiting),
-                    Ticket::Move(..) => Err(None),
+                    Ticket::Spill(_, Some((delivery, _))) => Err(delivery),
+                    // The ticket is the one that was given.
+                    Ticket::Spill(..) | Ticket::Move(..) => Ok(Entry { due: 0, sequence: 0, failed, order: 0 }),
                 }
             }
         }
@@ -393,25 +293,21 @@ impl RetryLog {
 
     /// Hears what has become of records that were put.
     fn kept(self: &Arc<Self>, kept: Vec<(Ticket, u64)>, result: &Result<(), JournalError>) {
-        let mut entries = Vec::new();
         for (ticket, sequence) in kept {
             match (ticket, result) {
                 (Ticket::Spill(parcel, waiting), Ok(())) => {
                     self.spilled.inc();
-                    let read = u32::try_from(parcel.read_millis() / 1000).unwrap_or(0);
                     self.take_over(&parcel, sequence, waiting.is_some());
-                    entries.extend(waiting.map(|(delivery, due)| Entry {
-                        due: self.millis(due),
-                        sequence,
-                        failed: delivery.failed,
-                        read,
-                    }));
+                    let mut state = self.state();
+                    state.unkept.remove(&sequence);
+                    if let Some((delivery, due)) = waiting.filter(|_| parcel.order == 0) {
+                        state.waiting.add(Entry { due: self.millis(due), sequence, failed: delivery.failed, order: 0 });
+                    }
                 }
                 (Ticket::Spill(parcel, waiting), Err(_)) => {
                     parcel.give_back();
                     if let Some((delivery, due)) = waiting {
-                        self.fresh.fetch_sub(u64::from(delivery.failed == 0), Ordering::AcqRel);
-                        self.timer.wait(due.max(time::now() + NO_LOG), delivery);
+                        self.not_kept(sequence, delivery, due);
                     }
                 }
                 (Ticket::Move(old, entry), result) => {
@@ -421,13 +317,28 @@ impl RetryLog {
                         self.journal.note(sequence, Attempts { failed: entry.failed, due_millis }.note());
                         self.journal.remove(old);
                     }
-                    entries.push(Entry { sequence: if kept { sequence } else { old }, ..entry });
+                    self.state().waiting.again(Entry { sequence: if kept { sequence } else { old }, ..entry });
                 }
             }
         }
-        self.state().due.extend(entries);
         self.changed.notify_all();
         self.measure();
+    }
+
+    /// A delivery stays with its source, which waits for it.
+    fn not_kept(&self, sequence: u64, delivery: Delivery, due: Instant) {
+        self.fresh.fetch_sub(u64::from(delivery.failed == 0), Ordering::AcqRel);
+        let order = delivery.order;
+        let first = if order == 0 {
+            Some(delivery)
+        } else {
+            let mut state = self.state();
+            state.unkept.remove(&sequence);
+            state.waiting.unkept(order, sequence, delivery)
+        };
+        if let Some(delivery) = first {
+            self.timer.wait(due.max(time::now() + NO_LOG), delivery);
+        }
     }
 
     /// Answers for a delivery from now on; its source is released.
@@ -448,29 +359,23 @@ impl RetryLog {
     /// The delivery of a record has settled.
     pub fn settled(&self, sequence: u64, released: Option<u64>) {
         self.journal.remove(sequence);
-        self.end(released);
+        self.release(released);
         self.measure();
     }
 
     /// An attempt of a record has failed: the next one is due later.
-    pub fn postpone(&self, sequence: u64, released: Option<u64>, (failed, due): (u32, Instant), read_millis: i64) {
-        let wait = due.saturating_duration_since(time::now());
-        let due_millis = time::wall_millis() + i64::try_from(wait.as_millis()).unwrap_or(0);
-        self.journal.note(sequence, Attempts { failed, due_millis }.note());
-        let read = u32::try_from(read_millis / 1000).unwrap_or(0);
-        self.state().due.push(Entry { due: self.millis(due), sequence, failed, read });
-        self.end(released);
+    pub fn postpone(&self, (sequence, order): (u64, u64), released: Option<u64>, (failed, due): (u32, Instant)) {
+        self.journal.note(sequence, attempts(failed, due).note());
+        self.state().waiting.again(Entry { due: self.millis(due), sequence, failed, order });
+        self.release(released);
         self.changed.notify_all();
     }
 
     /// An attempt has ended that the log had released, of so many bytes.
-    fn end(&self, released: Option<u64>) {
+    fn release(&self, released: Option<u64>) {
         let Some(bytes) = released else { return };
         let mut state = self.state();
-        let full = state.is_full();
-        state.under_way = state.under_way.saturating_sub(1);
-        state.under_way_bytes = state.under_way_bytes.saturating_sub(bytes);
-        if full || state.closed {
+        if state.waiting.ended(bytes) || state.closed {
             self.changed.notify_all();
         }
     }
@@ -490,19 +395,19 @@ impl RetryLog {
                 return None;
             }
             let now = self.millis(time::now());
-            let first = state.due.peek().copied();
+            let first = state.waiting.first();
             let wait = match (&state.route, first) {
-                (Target::Deleted, Some(_)) if !state.is_full() => {
-                    return state.take().map(|entry| (entry, None));
+                (Target::Deleted, Some(_)) if !state.waiting.is_full() => {
+                    return state.waiting.take().map(|entry| (entry, None));
                 }
-                (Target::To(route), Some(first)) if !state.is_full() => {
+                (Target::To(route), Some(first)) if !state.waiting.is_full() => {
                     if first.due > now {
                         Duration::from_millis(first.due - now)
                     } else {
                         match route.outlet.admit() {
                             Admit::Yes => {
                                 let route = route.clone();
-                                return state.take().map(|entry| (entry, Some(route)));
+                                return state.waiting.take().map(|entry| (entry, Some(route)));
                             }
                             Admit::NotBefore(at) => at.saturating_duration_since(time::now()),
                         }
@@ -516,15 +421,20 @@ impl RetryLog {
 
     /// Tries a record again.
     fn attempt(self: &Arc<Self>, entry: Entry, route: Option<Route>) {
+        if self.state().unkept.contains(&entry.sequence) {
+            return self.put_back(entry, UNKEPT);
+        }
         match self.delivery(entry, route) {
             Ok(Some(delivery)) => Outlet::attempt(delivery),
             // Its bus is not known either: it waits for one who declares it.
             Ok(None) => self.put_back(entry, Duration::from_mins(1)),
             Err(error) => match error.kind() {
-                io::ErrorKind::NotFound => self.end(Some(0)),
-                io::ErrorKind::InvalidData => {
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidData => {
                     self.skip(entry.sequence, &error.to_string());
-                    self.end(Some(0));
+                    self.release(Some(0));
+                    if entry.order != 0 {
+                        self.end(entry.order);
+                    }
                 }
                 _ => {
                     tracing::warn!(sluice_target = &*self.target, "the retry log cannot be read: {error}");
@@ -539,8 +449,8 @@ impl RetryLog {
 
     fn put_back(&self, entry: Entry, pause: Duration) {
         self.fresh.fetch_add(u64::from(entry.failed == 0), Ordering::AcqRel);
-        self.state().due.push(Entry { due: self.millis(time::now() + pause), ..entry });
-        self.end(Some(0));
+        self.state().waiting.again(Entry { due: self.millis(time::now() + pause), ..entry });
+        self.release(Some(0));
     }
 
     /// The delivery of a record, to its target or, where that is gone, to the queue of its bus.
@@ -549,10 +459,9 @@ impl RetryLog {
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is of another version");
         let (kept, rest) = Kept::decode(&body).ok_or_else(damaged)?;
         let Some(logs) = self.logs.upgrade() else { return Ok(None) };
-        let queues = logs.queues.load();
-        let Some(last_resort) = queues.get(kept.bus) else { return Ok(None) };
+        let Some(last_resort) = logs.queue(kept.bus) else { return Ok(None) };
         let bytes = body.len() as u64;
-        self.state().under_way_bytes += bytes;
+        self.state().waiting.holds(bytes);
         let hold = Hold::Log { log: Arc::clone(self), sequence: entry.sequence, released: Some(bytes) };
         let (outlet, queue, letter) = match route {
             Some(Route { outlet, queue }) => (outlet, queue, None),
@@ -561,10 +470,10 @@ impl RetryLog {
                 let failure = Failure::permanent("NO_RESOURCE", gone);
                 let retries = entry.failed.saturating_sub(1);
                 let letter = Letter { target: Arc::clone(&self.target), failure, exhausted: None, retries };
-                (Arc::clone(last_resort), None, Some(Box::new(letter)))
+                (Arc::clone(&last_resort), None, Some(Box::new(letter)))
             }
         };
-        let parcel = Arc::new(kept.parcel(rest, (queue, Arc::clone(last_resort)), hold));
+        let parcel = Arc::new(kept.parcel(rest, (queue, last_resort), Arc::clone(self), hold));
         let failed = if letter.is_some() { 0 } else { entry.failed };
         Ok(Some(Delivery { parcel, outlet, attempt_at: time::now(), failed, letter }))
     }
@@ -582,31 +491,21 @@ impl RetryLog {
         if crowded.is_empty() {
             return;
         }
-        let mut state = self.state();
-        let due = std::mem::take(&mut state.due).into_vec();
-        let (moving, staying): (Vec<_>, Vec<_>) =
-            due.into_iter().partition(|entry| crowded.binary_search(&entry.sequence).is_ok());
-        state.due = staying.into();
-        drop(state);
+        let moving = self.state().waiting.take_out(&crowded);
         for entry in moving {
             let moved = self
                 .journal
                 .read(entry.sequence)
                 .map(|body| self.journal.put(body, Ticket::Move(entry.sequence, entry)).is_ok());
             if !moved.unwrap_or(false) {
-                self.state().due.push(entry);
+                self.state().waiting.again(entry);
             }
         }
     }
 }
 
-impl State {
-    fn is_full(&self) -> bool {
-        self.under_way >= WINDOW.0 || self.under_way_bytes >= WINDOW.1
-    }
-
-    fn take(&mut self) -> Option<Entry> {
-        self.under_way += 1;
-        self.due.pop()
-    }
+/// How far a delivery has come whose next attempt is due at this instant.
+fn attempts(failed: u32, due: Instant) -> Attempts {
+    let wait = due.saturating_duration_since(time::now());
+    Attempts { failed, due_millis: time::wall_millis() + i64::try_from(wait.as_millis()).unwrap_or(0) }
 }
