@@ -313,6 +313,10 @@ impl Outlet {
         self.troubled.store(!closed, Ordering::Release);
         drop(breaker);
         self.metrics.breaker.set(i64::from(!closed));
+        // The log may be waiting for the probe that has just failed.
+        if let Some(log) = self.log.get() {
+            log.look();
+        }
     }
 }
 

@@ -197,6 +197,7 @@ pub fn server_restarts(nats: &Nats) {
     running.until("the stream is in full flow", Duration::from_secs(60), |_| nats.count("again-out") > expected / 4);
     nats.restart();
     running.until("everything is acknowledged", Duration::from_secs(90), |_| nats.consumed("again-in", "sluice"));
+    running.until_nothing_waits(Duration::from_secs(90));
     running.stop();
     let verdict = found(nats, "again", FEWER, None, &[&sluice]);
     println!(

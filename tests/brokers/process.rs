@@ -119,6 +119,13 @@ impl Running {
         }
     }
 
+    /// Waits until no delivery waits in a retry log.
+    pub fn until_nothing_waits(&mut self, patience: Duration) {
+        self.until("nothing waits in a retry log", patience, |running| {
+            running.get("/metrics").is_some() && running.metric("sluice_target_retry_log_events", "") == 0.0
+        });
+    }
+
     pub fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill");
         assert!(status.success());
