@@ -31,16 +31,13 @@ use breaker::{Admit, Breaker};
 use dead_letter::Letter;
 use parcel::Hold;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
-use retry::{Class, Failure, Next};
+use retry::{Class, Failure, Next, Wait};
 use retry_log::{Logs, RetryLog};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use watch::Watch;
-
-/// A delivery that must wait longer for its next attempt than this waits in the retry log.
-const QUICK: Duration = Duration::from_millis(100);
 
 /// The header that ties a delivery to the call that brought its event.
 pub const TRACE_HEADER: &str = "X-Amzn-Trace-Id";
@@ -392,24 +389,26 @@ impl Delivery {
         let reason = labels([("target", &outlet.name), ("reason", failure.code)]);
         families.target_retries.get_or_create(&reason).inc();
         notice::report(&outlet.name, failure);
-        if self.letter.is_some() {
-            return outlet.timer.wait(due, self);
-        }
         let mut hold = self.hold();
-        if let Hold::Log { .. } = &*hold {
-            let logged = std::mem::replace(&mut *hold, Hold::Ended);
-            drop(hold);
-            if let Hold::Log { log, sequence, released } = logged {
-                log.postpone((sequence, self.order), released, (self.failed, due));
+        let logged = matches!(*hold, Hold::Log { .. });
+        match retry::wait(logged, self.letter.is_some(), due.saturating_duration_since(time::now())) {
+            Wait::Memory => {
+                drop(hold);
+                outlet.timer.wait(due, self);
             }
-            return;
-        }
-        drop(hold);
-        if due.saturating_duration_since(time::now()) <= QUICK {
-            return outlet.timer.wait(due, self);
-        }
-        if let Err(delivery) = outlet.keep(self, due) {
-            outlet.timer.wait(due, delivery);
+            Wait::Postponed => {
+                let held = std::mem::replace(&mut *hold, Hold::Ended);
+                drop(hold);
+                if let Hold::Log { log, sequence, released } = held {
+                    log.postpone((sequence, self.order), released, (self.failed, due));
+                }
+            }
+            Wait::Log => {
+                drop(hold);
+                if let Err(delivery) = outlet.keep(self, due) {
+                    outlet.timer.wait(due, delivery);
+                }
+            }
         }
     }
 

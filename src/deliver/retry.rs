@@ -87,6 +87,30 @@ pub fn next(policy: &RetryPolicy, retries: u32, age: Duration, class: Class, jit
     Next::Again(ceiling.mul_f64(jitter.clamp(0.0, 1.0)))
 }
 
+/// Where a delivery waits for its next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// In memory: for a moment, or because nothing else may have it.
+    Memory,
+    /// In the log that has it already.
+    Postponed,
+    /// In the retry log, if that takes it.
+    Log,
+}
+
+/// A delivery that must wait longer for its next attempt than this waits in the retry log.
+pub const QUICK: Duration = Duration::from_millis(100);
+
+/// Decides where a delivery waits for `pause`: one that a log has, and one that is a dead letter, which no log takes.
+pub fn wait(logged: bool, letter: bool, pause: Duration) -> Wait {
+    match (letter, logged) {
+        (true, _) => Wait::Memory,
+        (false, true) => Wait::Postponed,
+        (false, false) if pause <= QUICK => Wait::Memory,
+        (false, false) => Wait::Log,
+    }
+}
+
 /// A number from 0 to 1 that differs between deliveries and attempts and is the same at every run.
 pub fn jitter(id: DeliveryId, attempt: u32) -> f64 {
     let mut x = (id.0 as u64) ^ ((id.0 >> 64) as u64) ^ (u64::from(attempt) << 32);

@@ -17,7 +17,7 @@ mod writer;
 
 pub use format::{Kind, NoSegment, Piece, Record, body, header, push, read_header, scan};
 pub use index::{Index, Place};
-pub use recover::{Live, Recovered};
+pub use recover::{Live, Recovered, Replay};
 pub use reserve::Reserve;
 
 use crate::time;

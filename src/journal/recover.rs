@@ -1,6 +1,6 @@
 //! What a journal's folder holds when the process starts.
 
-use super::format::{self, HEAD, Kind, NoSegment, Piece};
+use super::format::{self, HEAD, Kind, NoSegment, Piece, Record};
 use super::index::Index;
 use super::{JournalError, segment_path};
 use std::collections::HashMap;
@@ -27,6 +27,24 @@ pub struct Recovered {
     pub cut: u64,
 }
 
+/// Segments read in, oldest first. Pure.
+#[derive(Debug)]
+pub struct Replay {
+    /// What is live.
+    pub index: Index,
+    /// The sequence of the next record.
+    pub next: u64,
+    /// Places in the middle that could not be read.
+    pub skipped: u64,
+    notes: HashMap<u64, Vec<u8>>,
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self { index: Index::default(), next: 1, skipped: 0, notes: HashMap::new() }
+    }
+}
+
 pub(super) struct Found {
     pub index: Index,
     /// The sequence of the next record.
@@ -42,18 +60,12 @@ pub(super) fn recover(folder: &Path) -> Result<Found, JournalError> {
     };
     std::fs::create_dir_all(folder).map_err(|error| unusable("make", error))?;
     let numbers = segments(folder)?;
-    let mut found = Found {
-        index: Index::default(),
-        next: 1,
-        number: numbers.last().map_or(1, |n| n + 1),
-        recovered: Recovered::default(),
-    };
-    let mut notes = HashMap::new();
+    let (mut replay, mut torn) = (Replay::default(), 0);
     for number in &numbers {
         let last = Some(number) == numbers.last();
         let path = segment_path(folder, *number);
         let bytes = std::fs::read(&path).map_err(|error| unusable("read", error))?;
-        let cut = segment(&mut found, &mut notes, (*number, last), &bytes).map_err(|why| {
+        let cut = replay.segment((*number, last), &bytes).map_err(|why| {
             let shown = path.display();
             JournalError::Unusable(match why {
                 NoSegment::Version(version) => format!(
@@ -69,17 +81,17 @@ pub(super) fn recover(folder: &Path) -> Result<Found, JournalError> {
             file.set_len(len as u64)
                 .and_then(|()| file.sync_all())
                 .map_err(|error| unusable("cut the torn end in", error))?;
-            found.recovered.cut += (bytes.len() - len) as u64;
+            torn += (bytes.len() - len) as u64;
         }
     }
-    for number in found.index.take_spent(0) {
+    for number in replay.index.take_spent(0) {
         // For good, oldest first: see `Writer::unlink`.
         let removed = std::fs::remove_file(segment_path(folder, number)).and_then(|()| File::open(folder)?.sync_all());
         removed.map_err(|error| unusable("empty", error))?;
     }
-    found.recovered.live =
-        found.index.live_records().map(|sequence| Live { sequence, note: notes.remove(&sequence) }).collect();
-    Ok(found)
+    let recovered = Recovered { live: replay.live(), skipped: replay.skipped, cut: torn };
+    let number = numbers.last().map_or(1, |number| number + 1);
+    Ok(Found { index: replay.index, next: replay.next, number, recovered })
 }
 
 /// Numbers of the folder's segments, ascending.
@@ -100,44 +112,54 @@ fn segments(folder: &Path) -> Result<Vec<u64>, JournalError> {
     Ok(numbers)
 }
 
-/// Takes a segment in. Returns where its torn end begins, if it has one.
-fn segment(
-    found: &mut Found,
-    notes: &mut HashMap<u64, Vec<u8>>,
-    (number, last): (u64, bool),
-    bytes: &[u8],
-) -> Result<Option<usize>, NoSegment> {
-    let first = match format::read_header(bytes) {
-        Ok(first) => first,
-        // The process ended while it made the file.
-        Err(NoSegment::Torn) => {
-            found.index.begin(number, found.next);
-            return Ok((!bytes.is_empty()).then_some(0));
+impl Replay {
+    /// Takes a segment in, the `last` of all or one before. Returns where its torn end begins, if it has one.
+    ///
+    /// # Errors
+    /// [`NoSegment`]
+    pub fn segment(&mut self, (number, last): (u64, bool), bytes: &[u8]) -> Result<Option<usize>, NoSegment> {
+        let first = match format::read_header(bytes) {
+            Ok(first) => first,
+            // The process ended while it made the file.
+            Err(NoSegment::Torn) => {
+                self.index.begin(number, self.next);
+                return Ok((!bytes.is_empty()).then_some(0));
+            }
+            Err(why) => return Err(why),
+        };
+        self.index.begin(number, first);
+        self.index.grow(bytes.len() as u64);
+        self.next = self.next.max(first);
+        for piece in format::scan(bytes) {
+            match piece {
+                Piece::Damage(range) if last && range.end == bytes.len() => return Ok(Some(range.start)),
+                Piece::Damage(_) => self.skipped += 1,
+                Piece::Record(record) => self.record(&record, bytes),
+            }
         }
-        Err(why) => return Err(why),
-    };
-    found.index.begin(number, first);
-    found.index.grow(bytes.len() as u64);
-    found.next = found.next.max(first);
-    for piece in format::scan(bytes) {
-        match piece {
-            Piece::Damage(range) if last && range.end == bytes.len() => return Ok(Some(range.start)),
-            Piece::Damage(_) => found.recovered.skipped += 1,
-            Piece::Record(record) => match record.kind {
-                Kind::Put => {
-                    let start = record.body.start - HEAD;
-                    found.index.place(record.sequence, start as u32, (record.body.end - start) as u32);
-                    found.next = found.next.max(record.sequence + 1);
-                }
-                Kind::Note => {
-                    notes.insert(record.sequence, bytes[record.body].to_vec());
-                }
-                Kind::Gone => {
-                    found.index.remove(record.sequence);
-                    notes.remove(&record.sequence);
-                }
-            },
+        Ok(None)
+    }
+
+    fn record(&mut self, record: &Record, bytes: &[u8]) {
+        match record.kind {
+            Kind::Put => {
+                let start = record.body.start - HEAD;
+                self.index.place(record.sequence, start as u32, (record.body.end - start) as u32);
+                self.next = self.next.max(record.sequence + 1);
+            }
+            Kind::Note => {
+                self.notes.insert(record.sequence, bytes[record.body.clone()].to_vec());
+            }
+            Kind::Gone => {
+                self.index.remove(record.sequence);
+                self.notes.remove(&record.sequence);
+            }
         }
     }
-    Ok(None)
+
+    /// What is live, oldest first.
+    pub fn live(&mut self) -> Vec<Live> {
+        let notes = &mut self.notes;
+        self.index.live_records().map(|sequence| Live { sequence, note: notes.remove(&sequence) }).collect()
+    }
 }

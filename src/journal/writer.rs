@@ -86,9 +86,20 @@ impl<T: Send + 'static> Writer<T> {
             }
         }
         let result = self.write(&placed, !tickets.is_empty());
-        if let Err(JournalError::Full(_)) = &result {
-            // What frees space is written once there is room for it.
-            self.shared.state().queue.extend(rest);
+        if result.is_err() {
+            // What was put after a record that is not kept is not kept either, so that none is found without those
+            // before it. What frees space is written once there is room for it.
+            let mut state = self.shared.state();
+            for order in std::mem::take(&mut state.queue) {
+                match order {
+                    Order::Put(sequence, _, ticket) => tickets.push((ticket, sequence)),
+                    other => rest.push(other),
+                }
+            }
+            (state.queued, state.urgent) = (0, false);
+            if let Err(JournalError::Full(_)) = &result {
+                state.queue = rest;
+            }
         }
         if !tickets.is_empty() {
             (self.outcome)(tickets, result);

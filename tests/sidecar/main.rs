@@ -25,5 +25,6 @@ mod receiver;
 mod retry;
 mod retry_log;
 mod rule_tests;
+mod simulation;
 mod update;
 mod webhook;

@@ -253,9 +253,13 @@ impl RetryLog {
     /// Keeps what waits in memory behind the first of a lane, which the log has.
     fn keep_behind(&self, state: &mut State, order: u64) {
         for delivery in if order == 0 { Vec::new() } else { state.waiting.logged(order) } {
-            match self.put(state, delivery, time::now()) {
+            // Behind one that stays in memory the others do, too.
+            let put = match state.waiting.is_logged(order) {
+                true => self.put(state, delivery, time::now()),
+                false => Err(delivery),
+            };
+            match put {
                 Ok(entry) => state.waiting.add(entry),
-                // It stays in memory, in its place.
                 Err(delivery) => drop(state.waiting.arrive(order, delivery)),
             }
         }

@@ -82,26 +82,23 @@ impl<D> Waiting<D> {
         }
     }
 
-    /// Whether what arrives in this order must be put into the log.
+    /// Whether what arrives in this order must be put into the log. Not behind what only memory has: a crash would leave
+    /// the later one alone in the log.
     pub fn is_logged(&self, order: u64) -> bool {
-        self.lanes.get(&order).is_some_and(|lane| lane.logged)
+        let in_log = |lane: &Lane<D>| lane.logged && !matches!(lane.behind.back(), Some(Next::Here(_)));
+        self.lanes.get(&order).is_some_and(in_log)
     }
 
     /// The log has the first of a lane now. Returns what waits in memory behind it, to be put in this order.
     pub fn logged(&mut self, order: u64) -> Vec<D> {
         let Some(lane) = self.lanes.get_mut(&order) else { return Vec::new() };
         lane.logged = true;
-        let mut here = Vec::new();
-        let mut kept = VecDeque::new();
-        for next in lane.behind.drain(..) {
-            match next {
-                // What is behind it in the log already must not come before it.
-                Next::Here(delivery) if kept.is_empty() => here.push(delivery),
-                next => kept.push_back(next),
-            }
-        }
-        lane.behind = kept;
-        here
+        let in_memory = lane.behind.iter().position(|next| matches!(next, Next::Here(_))).unwrap_or(lane.behind.len());
+        let here = |next| match next {
+            Next::Here(delivery) => Some(delivery),
+            Next::Logged(_) => None,
+        };
+        lane.behind.split_off(in_memory).into_iter().filter_map(here).collect()
     }
 
     /// A record waits: for its time, or in its lane.
