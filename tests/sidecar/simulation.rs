@@ -23,7 +23,7 @@ const TARGETS: usize = 3;
 const SEGMENT: usize = 600;
 
 /// Seeds and steps that once failed.
-const ROWS: &[(u64, u32)] = &[];
+const ROWS: &[(u64, u32)] = &[(132, 865)];
 
 /// One event for one target: partition, offset, target.
 type Id = (usize, i64, usize);
