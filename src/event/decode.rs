@@ -4,8 +4,8 @@
 //! lies in through an object or a nested array, which element (pattern language, section 8.1).
 
 use super::paths::{Branch, FieldId, PathTree};
-use super::scan::Scanner;
-use super::walk::{Fault, Scalar, Visit, walk};
+use super::scan::{Scan, Scanner};
+use super::walk::{Fault, Scalar, Visit, walk_as};
 use super::{number, text};
 use bumpalo::{Bump, collections::Vec as BumpVec};
 
@@ -183,22 +183,34 @@ pub fn decode<'b>(
     bump: &'b Bump,
 ) -> Result<Fields<'b>, Fault> {
     let scan = scanner.stage.scan(payload)?;
-    let (epoch, marks) = scanner.marks.next(tree.fields());
+    let marks = scanner.marks.next(tree.fields());
+    match scan.escapes {
+        true => read::<true>(&scan, tree, marks, bump),
+        false => read::<false>(&scan, tree, marks, bump),
+    }
+}
+
+#[inline(always)]
+fn read<'b, const ESCAPES: bool>(
+    scan: &Scan<'b>,
+    tree: &PathTree,
+    (epoch, marks): (u32, &'b mut [Mark]),
+    bump: &'b Bump,
+) -> Result<Fields<'b>, Fault> {
     let mut places = BumpVec::with_capacity_in(8, bump);
     places.push((Element { array: NONE, index: NONE }, Place::NONE));
     let values = BumpVec::with_capacity_in(32, bump);
-    let mut reader = Reader {
+    let mut reader = Reader::<ESCAPES> {
         tree,
         bump,
         padded: scan.padded,
-        escapes: scan.escapes,
         at: tree.root(),
         frame: Frame { at: tree.root(), place: Place::NONE, array: None },
         outer: BumpVec::with_capacity_in(16, bump),
         arrays: 0,
         fields: Fields { values, epoch, marks, places },
     };
-    walk(&scan, &mut reader)?;
+    walk_as::<ESCAPES, _>(scan, &mut reader)?;
     Ok(reader.fields)
 }
 
@@ -212,13 +224,12 @@ struct Frame {
     array: Option<Element>,
 }
 
-struct Reader<'b, 't> {
+/// `ESCAPES`: whether any string of the document may have escapes.
+struct Reader<'b, 't, const ESCAPES: bool> {
     tree: &'t PathTree,
     bump: &'b Bump,
     /// The document with its padding.
     padded: &'b [u8],
-    /// Whether any string of the document may have escapes.
-    escapes: bool,
     /// Where the value to come hangs in the path tree.
     at: Branch,
     frame: Frame,
@@ -227,10 +238,10 @@ struct Reader<'b, 't> {
     fields: Fields<'b>,
 }
 
-impl<'b> Reader<'b, '_> {
+impl<'b, const ESCAPES: bool> Reader<'b, '_, ESCAPES> {
     #[inline(always)]
     fn decoded(&self, raw: &'b [u8]) -> &'b [u8] {
-        if self.escapes { self.unescaped(raw) } else { raw }
+        if ESCAPES { self.unescaped(raw) } else { raw }
     }
 
     #[cold]
@@ -241,6 +252,16 @@ impl<'b> Reader<'b, '_> {
         let mut out = BumpVec::with_capacity_in(raw.len(), self.bump);
         text::unescape_into(raw, |piece| out.extend_from_slice(piece));
         out.into_bump_slice()
+    }
+
+    /// Where the key at `at` leads from the open object.
+    #[inline(always)]
+    fn under(&self, at: usize, raw: &'b [u8]) -> Branch {
+        match (self.frame.at, ESCAPES) {
+            (Branch::NONE, _) => Branch::NONE,
+            (from, false) => self.tree.descend_at(from, raw, self.padded.get(at + 1..at + 9)),
+            (from, true) => self.tree.descend(from, self.decoded(raw)),
+        }
     }
 
     /// Counts an element of the open array, if one is open; returns the array and the element's index.
@@ -276,14 +297,20 @@ impl<'b> Reader<'b, '_> {
     }
 }
 
-impl<'b> Visit<'b> for Reader<'b, '_> {
+impl<'b, const ESCAPES: bool> Visit<'b> for Reader<'b, '_, ESCAPES> {
     #[inline(always)]
     fn key(&mut self, at: usize, raw: &'b [u8]) {
-        self.at = match (self.frame.at, self.escapes) {
-            (Branch::NONE, _) => Branch::NONE,
-            (from, false) => self.tree.descend_at(from, self.padded, at + 1, raw.len()),
-            (from, true) => self.tree.descend(from, self.decoded(raw)),
-        };
+        self.at = self.under(at, raw);
+    }
+
+    #[inline(always)]
+    fn member(&mut self, (key, raw): (usize, &'b [u8]), _: (usize, usize), value: Scalar<'b>) {
+        let at = self.under(key, raw);
+        if at != Branch::NONE
+            && let Some(id) = self.tree.field(at)
+        {
+            self.keep(id, value);
+        }
     }
 
     #[inline(always)]

@@ -73,6 +73,10 @@ fn head(bytes: &[u8]) -> u64 {
     }
 }
 
+/// By length: which bytes of a word belong to a segment.
+const MASKS: [u64; 9] =
+    [0, 0xFF, 0xFFFF, 0xFF_FFFF, 0xFFFF_FFFF, 0xFF_FFFF_FFFF, 0xFFFF_FFFF_FFFF, 0xFF_FFFF_FFFF_FFFF, u64::MAX];
+
 /// Spreads segments over a table: those of up to eight bytes by their word, longer ones by all they have.
 #[inline(always)]
 fn spread(head: u64, bytes: &[u8]) -> u32 {
@@ -157,23 +161,21 @@ impl PathTree {
         Branch(0)
     }
 
-    /// Where the key of `len` bytes at `at` leads from `from`, if any path goes on there. The key has no escapes.
-    /// Fastest when eight bytes can be read from `at` on.
+    /// Where `key`, which has no escapes, leads from `from`, if any path goes on there. `word` is the text's eight bytes from
+    /// where the key begins, if it has as many: reading them at once is fastest.
     #[inline(always)]
-    pub fn descend_at(&self, from: Branch, text: &[u8], at: usize, len: usize) -> Branch {
-        let bytes = &text[at..at + len];
-        let head = match text[at..].first_chunk() {
-            Some(word) if len < 8 => u64::from_le_bytes(*word) & ((1 << (8 * len)) - 1),
-            Some(word) => u64::from_le_bytes(*word),
-            None => head(bytes),
+    pub fn descend_at(&self, from: Branch, key: &[u8], word: Option<&[u8]>) -> Branch {
+        let head = match word.and_then(<[u8]>::first_chunk) {
+            Some(word) => u64::from_le_bytes(*word) & MASKS[key.len().min(8)],
+            None => head(key),
         };
         // Whatever dots follow, the first segment begins as the key does.
         if self.points[from.0 as usize].begins & begin(head) == 0 {
             return Branch::NONE;
         }
-        match self.step(from, head, bytes) {
+        match self.step(from, head, key) {
             // No segment of a path has a dot.
-            Branch::NONE if has_dot(head) || (len > 8 && bytes[8..].contains(&b'.')) => self.descend(from, bytes),
+            Branch::NONE if has_dot(head) || (key.len() > 8 && key[8..].contains(&b'.')) => self.descend(from, key),
             found => found,
         }
     }

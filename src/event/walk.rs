@@ -110,6 +110,12 @@ pub trait Visit<'a> {
     fn key(&mut self, at: usize, raw: &'a [u8]);
     /// A value that is no container; `at` is its first byte, `end` the byte after it.
     fn scalar(&mut self, at: usize, end: usize, value: Scalar<'a>);
+    /// A key at `key` and its value at `at`, which is no container, read together. `end` is the byte after it.
+    #[inline(always)]
+    fn member(&mut self, (key, raw): (usize, &'a [u8]), (at, end): (usize, usize), value: Scalar<'a>) {
+        self.key(key, raw);
+        self.scalar(at, end, value);
+    }
     /// A container opens.
     fn open(&mut self, at: usize, object: bool);
     /// The innermost container closes; `end` is the byte after it.
@@ -144,14 +150,13 @@ impl Levels {
     }
 }
 
-struct Cursor<'a> {
+struct Cursor<'a, const ESCAPES: bool> {
     json: &'a [u8],
     indexes: &'a [u32],
     next: usize,
-    escapes: bool,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a, const ESCAPES: bool> Cursor<'a, ESCAPES> {
     /// The next structural byte and its offset.
     #[inline(always)]
     fn take(&mut self) -> Result<(usize, u8), Fault> {
@@ -184,20 +189,24 @@ impl<'a> Cursor<'a> {
     /// The text between the quotes of the string that opens at `at`, and the byte after its closing quote.
     #[inline(always)]
     fn string(&self, at: usize, limit: usize) -> Result<(&'a [u8], usize), Fault> {
-        let mut end = limit;
-        if self.json[end - 1] != b'"' {
-            end = self.token_end(at, limit);
-            if self.json[end - 1] != b'"' {
-                return Err(Fault::new(FaultKind::BadString, at));
-            }
-        }
-        let raw = self.json.get(at + 1..end - 1).ok_or(Fault::new(FaultKind::BadString, at))?;
-        if self.escapes
-            && let Some(bad) = text::bad_escape(raw)
-        {
+        let (raw, end) = match self.json.get(at + 1..limit) {
+            Some([raw @ .., b'"']) => (raw, limit),
+            _ => self.string_before_space(at, limit)?,
+        };
+        if ESCAPES && let Some(bad) = text::bad_escape(raw) {
             return Err(Fault::new(FaultKind::BadEscape, at + 1 + bad));
         }
         Ok((raw, end))
+    }
+
+    /// The same where the closing quote is not the last byte before `limit`.
+    #[inline(always)]
+    fn string_before_space(&self, at: usize, limit: usize) -> Result<(&'a [u8], usize), Fault> {
+        let end = self.token_end(at, limit);
+        match self.json.get(at + 1..end) {
+            Some([raw @ .., b'"']) => Ok((raw, end)),
+            _ => Err(Fault::new(FaultKind::BadString, at)),
+        }
     }
 
     #[inline(always)]
@@ -224,9 +233,20 @@ impl<'a> Cursor<'a> {
 ///
 /// # Errors
 /// The first [`Fault`] in document order; the visitor has then seen what stands before it.
-#[inline(never)] // Registers: inlined into decoding it takes 3 % more instructions.
 pub fn walk<'a, V: Visit<'a>>(scan: &Scan<'a>, visit: &mut V) -> Result<(), Fault> {
-    walk_to::<MAX_DEPTH, V>(scan, visit)
+    match scan.escapes {
+        true => walk_as::<true, V>(scan, visit),
+        false => walk_as::<false, V>(scan, visit),
+    }
+}
+
+/// As [`walk`], of a document that has escapes or has none, which the visitor knows too.
+///
+/// # Errors
+/// As [`walk`].
+#[inline(never)] // Registers: inlined into decoding it takes 3 % more instructions.
+pub(super) fn walk_as<'a, const ESCAPES: bool, V: Visit<'a>>(scan: &Scan<'a>, visit: &mut V) -> Result<(), Fault> {
+    walk_to::<MAX_DEPTH, ESCAPES, V>(scan, visit)
 }
 
 /// As [`walk`], to [`MAX_WRAPPED_DEPTH`] levels.
@@ -234,12 +254,18 @@ pub fn walk<'a, V: Visit<'a>>(scan: &Scan<'a>, visit: &mut V) -> Result<(), Faul
 /// # Errors
 /// As [`walk`].
 pub fn walk_wrapped<'a, V: Visit<'a>>(scan: &Scan<'a>, visit: &mut V) -> Result<(), Fault> {
-    walk_to::<MAX_WRAPPED_DEPTH, V>(scan, visit)
+    match scan.escapes {
+        true => walk_to::<MAX_WRAPPED_DEPTH, true, V>(scan, visit),
+        false => walk_to::<MAX_WRAPPED_DEPTH, false, V>(scan, visit),
+    }
 }
 
 #[inline(always)]
-fn walk_to<'a, const DEEPEST: usize, V: Visit<'a>>(scan: &Scan<'a>, visit: &mut V) -> Result<(), Fault> {
-    let mut cursor = Cursor { json: scan.json, indexes: scan.indexes, next: 0, escapes: scan.escapes };
+fn walk_to<'a, const DEEPEST: usize, const ESCAPES: bool, V: Visit<'a>>(
+    scan: &Scan<'a>,
+    visit: &mut V,
+) -> Result<(), Fault> {
+    let mut cursor = Cursor::<ESCAPES> { json: scan.json, indexes: scan.indexes, next: 0 };
     let mut levels = Levels::default();
     let mut token = cursor.take()?;
     loop {
@@ -291,29 +317,46 @@ fn walk_to<'a, const DEEPEST: usize, V: Visit<'a>>(scan: &Scan<'a>, visit: &mut 
 
 /// Reads members of an object, from the token that starts a key to the token that starts a value which is a container or
 /// the object's last.
-///
-/// Most members are `"key": scalar,`, four structural bytes each; they are read at once.
 #[inline(always)]
-fn members<'a, V: Visit<'a>>(
-    cursor: &mut Cursor<'a>,
+fn members<'a, const ESCAPES: bool, V: Visit<'a>>(
+    cursor: &mut Cursor<'a, ESCAPES>,
     visit: &mut V,
     mut key: (usize, u8),
 ) -> Result<(usize, u8), Fault> {
+    // Most members are `"key": scalar,`, four structural bytes each; they are read at once.
     while let (at, b'"') = key {
-        let Some(&[colon, value, comma, next]) = cursor.indexes[cursor.next..].first_chunk() else { break };
-        let [colon, value, comma, next] = [colon as usize, value as usize, comma as usize, next as usize];
-        let first = cursor.json[value];
-        if cursor.json[colon] != b':' || cursor.json[comma] != b',' || matches!(first, b'{' | b'[') {
+        let Some(&[colon, value, after, next]) = cursor.indexes[cursor.next..].first_chunk() else { break };
+        let [colon, value, after, next] = [colon as usize, value as usize, after as usize, next as usize];
+        if cursor.json[colon] != b':' {
             break;
         }
         let (raw, _) = cursor.string(at, colon)?;
-        visit.key(at, raw);
-        let (scalar, end) = cursor.scalar(value, first, comma)?;
-        visit.scalar(value, end, scalar);
+        let first = cursor.json[value];
+        if matches!(first, b'{' | b'[') || cursor.json[after] != b',' {
+            visit.key(at, raw);
+            cursor.next += 2;
+            return Ok((value, first));
+        }
+        if first == b'"' {
+            let (text, end) = cursor.string(value, after)?;
+            visit.member((at, raw), (value, end), Scalar::String(text));
+        } else {
+            let (scalar, end) = cursor.scalar(value, first, after)?;
+            visit.member((at, raw), (value, end), scalar);
+        }
         cursor.next += 4;
         key = (next, cursor.json[next]);
     }
-    let (at, first) = key;
+    last_member(cursor, visit, key)
+}
+
+/// As [`members`], where the text ends soon or a fault comes.
+#[cold]
+fn last_member<'a, const ESCAPES: bool, V: Visit<'a>>(
+    cursor: &mut Cursor<'a, ESCAPES>,
+    visit: &mut V,
+    (at, first): (usize, u8),
+) -> Result<(usize, u8), Fault> {
     if first != b'"' {
         return Err(Fault::new(FaultKind::Unexpected, at));
     }
