@@ -15,6 +15,8 @@ pub mod api;
 #[cfg(feature = "sidecar")]
 pub mod app;
 #[cfg(feature = "sidecar")]
+pub mod careful;
+#[cfg(feature = "sidecar")]
 pub mod cli;
 #[cfg(feature = "sidecar")]
 pub mod config;

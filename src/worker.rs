@@ -1,5 +1,6 @@
 //! The loop of one worker: decode, match, transform, hand over. No call back up, no wait but for the next batch.
 
+use crate::careful::Careful;
 use crate::catalog::{KafkaKey, OnInvalid, Target, TargetKind};
 use crate::deliver::dispatcher::{Dispatcher, Origin};
 use crate::deliver::retry::Failure;
@@ -62,6 +63,9 @@ pub struct Worker {
     routes: Arc<ArcSwap<Route>>,
     /// Takes the reason when the process must stop.
     fatal: Sender<String>,
+    number: usize,
+    /// Where events are written down, after unclean ends.
+    careful: Option<Arc<Careful>>,
     metrics: Arc<Metrics>,
     taps: Arc<Taps>,
     busy: Counter<f64, AtomicU64>,
@@ -109,7 +113,7 @@ impl Worker {
         number: usize,
         lane: Receiver<Batch>,
         routes: Arc<ArcSwap<Route>>,
-        fatal: Sender<String>,
+        (fatal, careful): (Sender<String>, Option<Arc<Careful>>),
         (metrics, taps): (&Arc<Metrics>, &Arc<Taps>),
     ) -> Self {
         let busy = metrics.families.worker_busy.get_or_create_owned(&labels([("worker", &number.to_string())]));
@@ -118,6 +122,8 @@ impl Worker {
             lane,
             routes,
             fatal,
+            number,
+            careful,
             metrics: Arc::clone(metrics),
             taps: Arc::clone(taps),
             busy,
@@ -157,6 +163,10 @@ impl Worker {
         self.tally.resize(route.buses.len(), (0, 0));
         for envelope in &batch.envelopes {
             let origin = Origin { batch, envelope, way: 0 };
+            if let Some(failure) = self.parked(origin) {
+                self.invalid(&batched, origin, failure);
+                continue;
+            }
             // A panic is a bug of ours; the event is kept and the process goes on.
             let routed = catch_unwind(AssertUnwindSafe(|| self.event(&batched, origin)));
             let failure = match routed {
@@ -169,11 +179,23 @@ impl Worker {
             };
             self.invalid(&batched, origin, failure);
         }
+        if let Some(careful) = &self.careful {
+            careful.idle(self.number);
+        }
         // Counters are shared among workers: once a batch, not once an event.
         for ((hits, misses, _), (matched, unmatched)) in route.buses.iter().zip(&self.tally) {
             hits.inc_by(*matched);
             misses.inc_by(*unmatched);
         }
+    }
+
+    /// Why an event is not routed: the process has died on it.
+    fn parked(&self, origin: Origin<'_>) -> Option<Failure> {
+        let careful = self.careful.as_ref()?;
+        let position = format!("{} {}", origin.batch.source.name, origin.position());
+        careful.is_parked(self.number, &position).then(|| {
+            Failure::permanent("INTERNAL_ERROR", "Sluice died twice while it routed this event; please report it")
+        })
     }
 
     /// What the source wants done with a record that is no valid event.

@@ -8,6 +8,7 @@ mod front;
 mod sources;
 
 use crate::api::Admin;
+use crate::careful::Careful;
 use crate::catalog::{Catalog, Target};
 use crate::config::Loaded;
 use crate::config::model::Config;
@@ -139,6 +140,7 @@ pub struct App {
     workers: Vec<JoinHandle<()>>,
     fatal: Receiver<String>,
     drain_timeout: Duration,
+    data_dir: PathBuf,
     _watch: Option<reload::Watch>,
     changed: Receiver<()>,
     _lock: File,
@@ -193,7 +195,8 @@ impl App {
         let (outlets, routes, writer) = first_plan(&config, &catalog, &identity, needs, &shared)?;
         let writer = Arc::clone(control.get_or_init(|| Arc::new(Mutex::new(writer))));
 
-        let (lanes, workers) = start_workers(config.workers, &routes, &fatal_out, (&metrics, &taps))?;
+        let (lanes, workers) =
+            start_workers(config.workers, &routes, (&fatal_out, &config.data_dir), (&metrics, &taps))?;
         let stop = Stop::default();
         let feed = Feed {
             lanes,
@@ -213,6 +216,7 @@ impl App {
         drop(feed);
         let (changed, watch) = watch(&options, &files)?;
         metrics.health.set_started();
+        let data_dir = config.data_dir.clone();
         let drain_timeout = options.drain_timeout.unwrap_or(config.server.shutdown.drain_timeout.0);
         let reloader = Reloader::new(options.paths, config, writer, &metrics);
         tracing::info!(workers = workers.len(), sources = sources.len(), "started");
@@ -228,6 +232,7 @@ impl App {
             workers,
             fatal,
             drain_timeout,
+            data_dir,
             _watch: watch,
             changed,
             _lock: lock,
@@ -278,6 +283,10 @@ impl App {
             self.drain_timeout = self.drain_timeout.min(TROUBLED_DRAIN);
         }
         let drained = self.drain();
+        // Whatever the reason, this is no death.
+        if let Err(error) = Careful::end(&self.data_dir) {
+            tracing::warn!("cannot tidy up in data_dir: {error}");
+        }
         match trouble.or_else(|| self.fatal.try_recv().ok()) {
             Some(message) => Err(Failed::new(Exit::Io, message)),
             None => drained,
@@ -402,17 +411,18 @@ impl Drop for Network {
 fn start_workers(
     count: u32,
     routes: &Arc<ArcSwap<Route>>,
-    fatal: &Sender<String>,
+    (fatal, data_dir): (&Sender<String>, &Path),
     (metrics, taps): (&Arc<Metrics>, &Arc<Taps>),
 ) -> Result<(Lanes, Vec<JoinHandle<()>>), Failed> {
     let count = match count {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n as usize,
     };
+    let careful = Careful::begin(data_dir, count).map_err(io("cannot use data_dir"))?.map(Arc::new);
     let (lanes, ends) = Lanes::new(count);
     let mut workers = Vec::new();
     for (number, lane) in ends.into_iter().enumerate() {
-        let worker = Worker::new(number, lane, Arc::clone(routes), fatal.clone(), (metrics, taps));
+        let worker = Worker::new(number, lane, Arc::clone(routes), (fatal.clone(), careful.clone()), (metrics, taps));
         let spawned = std::thread::Builder::new().name(format!("sluice-worker-{number}")).spawn(move || worker.run());
         workers.push(spawned.map_err(io("cannot start a worker"))?);
     }

@@ -88,11 +88,7 @@ pub fn partners(kafka: &Kafka) {
                 .spawn()
                 .expect("a process"),
         );
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect(&listen).is_err() {
-            assert!(Instant::now() < deadline, "{file} does not listen");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        until("it listens", || std::net::TcpStream::connect(&listen).is_ok());
         guard
     };
     let post = |command: &str| {
@@ -117,11 +113,7 @@ pub fn partners(kafka: &Kafka) {
     };
     let routed = || (tickets("tickets.on-call"), tickets("tickets.support"));
     let wanted = (vec!["1".into(), "3".into()], vec!["2".into(), "4".into()]);
-    let deadline = Instant::now() + Duration::from_secs(15);
-    while routed() != wanted && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(routed(), wanted);
+    until("tickets are routed", || routed() == wanted);
     drop(zendesk);
     let pagerduty = route("pagerduty.yaml");
     for (kind, urgency) in
@@ -135,16 +127,21 @@ pub fn partners(kafka: &Kafka) {
              curl -s http://$LISTEN/in/pagerduty -H \"X-PagerDuty-Signature: v1=$tag\" -d \"$body\""
         ));
     }
-    let deadline = Instant::now() + Duration::from_secs(15);
-    while runbook.requests().is_empty() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until("the runbook is called", || !runbook.requests().is_empty());
     drop(pagerduty);
     let calls = runbook.requests();
     assert_eq!(calls.len(), 1);
     assert_eq!(calls[0].header("authorization"), Some("Bearer let-me-in"));
     let body: serde_json::Value = serde_json::from_slice(&calls[0].body).expect("JSON");
     assert_eq!(body, serde_json::json!({ "incident": "Q1", "service": "db", "title": "Disk full" }));
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !done() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Kills the process when the quickstart is over, however it ends.

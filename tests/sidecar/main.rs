@@ -5,6 +5,7 @@
 mod ack;
 mod admin;
 mod bench;
+mod careful;
 #[allow(dead_code)]
 mod certificates;
 mod command;
