@@ -4,6 +4,7 @@
 //! exactly once (I2), by an outcome that is written down, never by being dropped. Leaves to others: what is delivered
 //! (`worker`), when offsets are committed (`source`).
 
+pub mod blocked;
 pub mod dead_letter;
 pub mod dispatcher;
 pub mod http;
@@ -23,6 +24,7 @@ use crate::envelope::{DeliveryId, Position};
 use crate::metrics::{Latency, Metrics, labels};
 use crate::tap::{Seen, Stage, Taps};
 use crate::time;
+use blocked::{Letters, Queues};
 use dead_letter::Letter;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use retry::{Class, Failure, Next};
@@ -119,6 +121,8 @@ pub struct Outlet {
     timer: Arc<Timer>,
     metrics: OutletMetrics,
     taps: Arc<Taps>,
+    /// Dead letters on their way into it.
+    letters: Arc<Letters>,
 }
 
 /// What all outlets share.
@@ -129,6 +133,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Who watches.
     pub taps: Arc<Taps>,
+    /// Dead letters that wait.
+    pub queues: Arc<Queues>,
 }
 
 /// Everything that can take deliveries. Matched in one place: [`Outlet::submit`].
@@ -170,17 +176,24 @@ impl OutletMetrics {
             metrics: Arc::clone(metrics),
         }
     }
+
+    /// A dead letter was not taken.
+    fn not_kept(&self, queue: &str) {
+        self.metrics.families.dlq_write_errors.get_or_create(&labels([("target", queue)])).inc();
+    }
 }
 
 impl Outlet {
     /// An outlet for `sink`.
     pub fn new(name: &str, sink: Sink, retry: RetryPolicy, shared: &Shared) -> Arc<Self> {
+        let name: Arc<str> = name.into();
         Arc::new(Self {
-            name: name.into(),
+            letters: shared.queues.letters(&name),
             sink,
             retry,
             timer: Arc::clone(&shared.timer),
-            metrics: OutletMetrics::new(&shared.metrics, name),
+            metrics: OutletMetrics::new(&shared.metrics, &name),
+            name,
             taps: Arc::clone(&shared.taps),
         })
     }
@@ -192,6 +205,9 @@ impl Outlet {
         let outlet = Arc::clone(&delivery.outlet);
         outlet.metrics.attempts.inc();
         outlet.metrics.in_flight.inc();
+        if delivery.letter.is_some() && delivery.failed == 0 {
+            outlet.letters.came(delivery.attempt_at);
+        }
         match &outlet.sink {
             Sink::Kafka(topic) => topic.submit(delivery),
             Sink::Nats(subject) => subject.submit(delivery),
@@ -212,6 +228,9 @@ impl Delivery {
                 outlet.metrics.duration.record(now.duration_since(self.attempt_at), 1);
                 outlet.metrics.age.record(now.duration_since(self.read_at), 1);
                 outlet.metrics.delivered.inc();
+                if self.letter.is_some() {
+                    outlet.letters.left(self.failed > 0, now);
+                }
                 if outlet.taps.any() {
                     self.show(&outlet);
                 }
@@ -224,6 +243,9 @@ impl Delivery {
             // A dead letter that its queue can never take goes to the bus's own.
             Some(_) if failure.class == Class::Permanent && !Arc::ptr_eq(&outlet, &self.last_resort) => {
                 notice::report(&outlet.name, &failure);
+                outlet.metrics.not_kept(&outlet.name);
+                outlet.letters.left(self.failed > 1, now);
+                self.failed = 0;
                 self.outlet = Arc::clone(&self.last_resort);
                 return Outlet::submit(self);
             }
@@ -256,7 +278,8 @@ impl Delivery {
     fn wait(mut self, outlet: &Arc<Outlet>, failure: &Failure, due: Instant) {
         let families = &outlet.metrics.metrics.families;
         if self.letter.is_some() {
-            families.dlq_write_errors.get_or_create(&labels([("target", &outlet.name)])).inc();
+            outlet.metrics.not_kept(&outlet.name);
+            outlet.letters.refused(self.failed == 1, failure);
         }
         let reason = labels([("target", &outlet.name), ("reason", failure.code)]);
         families.target_retries.get_or_create(&reason).inc();
@@ -280,6 +303,7 @@ impl Delivery {
             failure,
             exhausted,
             retries: self.failed.saturating_sub(1),
+            untransformed: None,
         }));
         self.failed = 0;
         self.outlet = queue;
