@@ -184,12 +184,7 @@ impl App {
             stop: drain.clone(),
         });
         let signals = signals(&runtime.handle())?;
-        let partitions = wait_for(options.wait, &signals, || brokers::prepare_sources(&config, &runtime.handle()))?;
-        let queues = config.sources.values().filter_map(|source| source.dead_letter.clone()).collect();
-        let event_bytes = config.limits.event_bytes.0;
-        let needs = brokers::Needs { event_bytes, partitions, queues, runtime: runtime.handle() };
-        let targets: Vec<_> = catalog.targets().cloned().collect();
-        wait_for(options.wait, &signals, || brokers::prepare_targets(&targets, &needs))?;
+        let needs = prepare(&config, &catalog, &runtime.handle(), (options.wait, &signals))?;
         let (fatal_out, fatal) = bounded(16);
         let queues_of_letters = Arc::<Queues>::default();
         watch_letters(&runtime.handle(), &queues_of_letters, &metrics);
@@ -368,6 +363,22 @@ fn first_plan(
     let mut writer = Control::new(identity.clone(), seed, shared.view, publish);
     writer.replace(catalog).map_err(|error| refused(error.to_string()))?;
     Ok((outlets, routes, writer))
+}
+
+/// Asks the brokers for what sources and targets need.
+fn prepare(
+    config: &Config,
+    catalog: &Catalog,
+    runtime: &tokio::runtime::Handle,
+    (wait, signals): (bool, &Receiver<Signal>),
+) -> Result<brokers::Needs, Failed> {
+    let partitions = wait_for(wait, signals, || brokers::prepare_sources(config, runtime))?;
+    let queues = config.sources.values().filter_map(|source| source.dead_letter.clone()).collect();
+    let event_bytes = config.limits.event_bytes.0;
+    let needs = brokers::Needs { event_bytes, partitions, queues, runtime: runtime.clone() };
+    let targets: Vec<_> = catalog.targets().cloned().collect();
+    wait_for(wait, signals, || brokers::prepare_targets(&targets, &needs))?;
+    Ok(needs)
 }
 
 /// Says, from now on, which dead-letter queues are blocked.

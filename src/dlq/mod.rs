@@ -107,7 +107,10 @@ pub struct Summary {
 
 /// Counts letters by their fate.
 #[derive(Default)]
-pub struct Counting(BTreeMap<(String, String, Option<String>, String), (u64, String, String)>);
+pub struct Counting(BTreeMap<Fate, (u64, String, String)>);
+
+/// Bus, target, rule, cause.
+type Fate = (String, String, Option<String>, String);
 
 impl Counting {
     /// One more.
