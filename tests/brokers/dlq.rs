@@ -1,6 +1,7 @@
 //! Dead letters in a topic: read back and sent once more; and a topic that takes none.
 
 use crate::kafka::Kafka;
+use crate::ports::free_port;
 use crate::process::{Sluice, program};
 use crate::receiver::{Act, Receiver};
 use std::process::Command;
@@ -82,13 +83,21 @@ pub fn topic(kafka: &Kafka) {
 
 /// The partition whose letters wait stands still, the other one goes on, and it is said which queue it is.
 pub fn blocked(kafka: &Kafka) {
-    kafka.topics(&[("stuck-in", 2, &[]), ("stuck-dlq", 1, &[("min.insync.replicas", "2")])]);
+    let (port, sasl) = (free_port(), free_port());
+    // The queue has a broker of its own.
+    let other = Kafka::start_at(port, sasl);
+    kafka.topics(&[("stuck-in", 2, &[])]);
+    other.topics(&[("stuck-dlq", 1, &[])]);
     let (_, receiver) = endpoint();
-    let queue = ", properties: { message.timeout.ms: \"1000\" }";
+    let queue = ", properties: { message.timeout.ms: \"1000\" } }, retry: { initial: 50ms, max: 1s";
     let limits = "limits: { in_flight_events: 64 }\n";
-    let sluice = Sluice::new(&(config(kafka, "stuck", &receiver.url, queue) + limits));
+    let dead = |servers: &str| format!("brokers: \"{servers}\", topic: stuck-dlq");
+    let text = config(kafka, "stuck", &receiver.url, queue).replace(&dead(&kafka.servers), &dead(&other.servers));
+    let sluice = Sluice::new(&(text + limits));
     let mut running = sluice.start(&[]);
     let sender = kafka.producer();
+    running.until("it is ready", PATIENCE, |r| r.get("/readyz").is_some_and(|(status, _)| status.contains("200")));
+    drop(other);
     (0..200).for_each(|id| sender.send("stuck-in", Some(0), "k", event("bad", id).as_bytes(), &[]));
     sender.flush();
     running.until("a refused letter", PATIENCE, |_| !receiver.requests().is_empty());
@@ -104,7 +113,8 @@ pub fn blocked(kafka: &Kafka) {
     running.until("the other partition goes on", PATIENCE, |_| kafka.committed("stuck", "stuck-in")[1] == 500);
     assert!(kafka.committed("stuck", "stuck-in")[0] <= 0, "nothing of the stuck one is committed");
     running.until("failed writes are counted", PATIENCE, |r| r.metric("sluice_dlq_write_errors_total", "dead") > 0.0);
-    kafka.set("stuck-dlq", "min.insync.replicas", "1");
+    let other = Kafka::start_at(port, sasl);
+    other.topics(&[("stuck-dlq", 1, &[])]);
     running.until("all is committed", PATIENCE, |_| kafka.committed("stuck", "stuck-in") == [200, 500]);
     running.until("it is said to be over", PATIENCE, |running| {
         gauge(running) == 0.0 && running.get("/readyz?verbose").is_some_and(|(_, body)| body == "ok\n")

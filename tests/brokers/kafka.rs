@@ -2,7 +2,7 @@
 
 use crate::certificates::Authority;
 use crate::ports::free_port;
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -108,15 +108,6 @@ impl Kafka {
         for result in results {
             result.expect("a created topic");
         }
-    }
-
-    /// Changes a setting of a topic.
-    pub fn set(&self, topic: &str, name: &str, value: &str) {
-        let admin: AdminClient<DefaultClientContext> = self.config().create().expect("a client");
-        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let results = runtime.block_on(admin.alter_configs([&change], &AdminOptions::new())).expect("an answer");
-        results.into_iter().for_each(|result| drop(result.expect("a changed topic")));
     }
 
     /// A producer that waits for room.
