@@ -241,6 +241,11 @@ impl OffsetTracker {
         self.partitions.iter().all(|track| track.runs.is_empty())
     }
 
+    /// Runs of the partition that are settled and not committable, for one before them is open.
+    pub fn waiting(&self, partition: u32) -> u64 {
+        self.partitions[partition as usize].runs.iter().filter(|(_, settled)| *settled).count() as u64
+    }
+
     /// Whether nothing is open in this partition.
     pub fn partition_idle(&self, partition: u32) -> bool {
         self.partitions[partition as usize].runs.is_empty()

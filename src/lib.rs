@@ -27,6 +27,8 @@ pub mod credit;
 #[cfg(feature = "sidecar")]
 pub mod deliver;
 #[cfg(feature = "sidecar")]
+pub mod dlq;
+#[cfg(feature = "sidecar")]
 pub mod egress;
 #[cfg(feature = "sidecar")]
 pub mod envelope;

@@ -157,6 +157,8 @@ families! {
     dlq_events: Counter = "dlq_events";
     /// Failed writes to a dead-letter queue; they are repeated.
     dlq_write_errors: Counter = "dlq_write_errors";
+    /// Dead letters that their queue does not take; their partitions wait with them.
+    blocked: Gauge = "blocked";
     /// Events dropped on purpose.
     dropped_events: Counter = "dropped_events";
     /// Reloads of the configuration, by result.
@@ -240,6 +242,7 @@ pub struct Health {
     started: AtomicBool,
     draining: AtomicBool,
     reasons: Mutex<BTreeMap<String, String>>,
+    notes: Mutex<BTreeMap<String, String>>,
 }
 
 impl Health {
@@ -265,6 +268,20 @@ impl Health {
             Some(reason) => reasons.insert(part.to_owned(), reason),
             None => reasons.remove(part),
         };
+    }
+
+    /// Notes what is wrong with `part` while the process is fit for traffic all the same, or that nothing is.
+    pub fn note(&self, part: &str, note: Option<String>) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        match note {
+            Some(note) => notes.insert(part.to_owned(), note),
+            None => notes.remove(part),
+        };
+    }
+
+    /// What is wrong without making the process unfit.
+    pub fn notes(&self) -> BTreeMap<String, String> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Why the process is not ready; empty when it is.

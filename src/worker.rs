@@ -336,9 +336,12 @@ impl Worker {
             steps.push(Step { bus: next, payload, hops: step.hops + 1, way });
             return;
         }
-        let key = match self.key(declared, origin, step) {
+        let key = match key(declared, step.bytes(origin), origin.key(), &mut self.scanner) {
             Ok(key) => key,
-            Err(failure) => return self.unsuitable(batched, origin, (name, declared, nth), payload, failure),
+            Err(failure) => {
+                let event = step.payload(origin);
+                return self.unsuitable(batched, origin, (name, declared, nth), event, failure);
+            }
         };
         dispatcher.submit(origin, &bus.name, name, (target.target, nth), (key, payload));
     }
@@ -376,27 +379,36 @@ impl Worker {
             Err(error) => Err(Failure::permanent("INVALID_JSON", error.to_string())),
         }
     }
+}
 
-    /// What the target takes from the event beside the payload: a record's key, a message's subject.
-    fn key(&mut self, target: &Target, origin: Origin<'_>, step: &Step) -> Result<Option<Payload>, Failure> {
-        let own = |text: String| Some(Payload::Own(text.into_bytes().into()));
-        match &target.kind {
-            TargetKind::Kafka(kafka) => match &kafka.key {
-                KafkaKey::Source => Ok(origin.key()),
-                KafkaKey::None => Ok(None),
-                KafkaKey::Path(path) => {
-                    let tree = Tree::parse_with(step.bytes(origin), &mut self.scanner).ok();
-                    Ok(tree.and_then(|tree| path.select(tree.root()).text()).and_then(own))
-                }
-            },
-            TargetKind::Nats(nats) if nats.subject.fixed().is_none() => {
-                let tree = Tree::parse_with(step.bytes(origin), &mut self.scanner)
-                    .map_err(|fault| Failure::permanent("INVALID_EVENT", fault.to_string()))?;
-                let filled = nats.subject.fill(tree.root());
-                filled.map(own).map_err(|why| Failure::permanent("INVALID_PARAMETER", why))
+/// What the target takes from the event beside the payload: a record's key, a message's subject. `own` is the key of the
+/// record that the event came in.
+///
+/// # Errors
+/// The event has no subject for this target.
+pub fn key(
+    target: &Target,
+    event: &[u8],
+    own: Option<Payload>,
+    scanner: &mut Scanner,
+) -> Result<Option<Payload>, Failure> {
+    let made = |text: String| Some(Payload::Own(text.into_bytes().into()));
+    match &target.kind {
+        TargetKind::Kafka(kafka) => match &kafka.key {
+            KafkaKey::Source => Ok(own),
+            KafkaKey::None => Ok(None),
+            KafkaKey::Path(path) => {
+                let tree = Tree::parse_with(event, scanner).ok();
+                Ok(tree.and_then(|tree| path.select(tree.root()).text()).and_then(made))
             }
-            _ => Ok(None),
+        },
+        TargetKind::Nats(nats) if nats.subject.fixed().is_none() => {
+            let tree = Tree::parse_with(event, scanner)
+                .map_err(|fault| Failure::permanent("INVALID_EVENT", fault.to_string()))?;
+            let filled = nats.subject.fill(tree.root());
+            filled.map(made).map_err(|why| Failure::permanent("INVALID_PARAMETER", why))
         }
+        _ => Ok(None),
     }
 }
 

@@ -2,8 +2,9 @@
 //! is for this machine, and for who has a token.
 
 use super::server::{self, Peer, problem};
-use super::{Tokens, rules, stats, tap};
+use super::{Tokens, dlq, rules, stats, tap};
 use crate::control::{Control, View};
+use crate::dlq::Desk;
 use crate::metrics::Metrics;
 use crate::tap::Taps;
 use arc_swap::ArcSwap;
@@ -13,7 +14,7 @@ use axum::extract::{Query, State};
 use axum::http::{Request, Response, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::IntoResponse;
-use axum::routing::{MethodRouter, get, put};
+use axum::routing::{MethodRouter, get, post, put};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use tokio::sync::watch;
@@ -24,6 +25,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The single writer, once the process has started.
     pub control: Arc<OnceLock<Arc<Mutex<Control>>>>,
+    /// The dead letters, once the process has started.
+    pub letters: Arc<OnceLock<Arc<Desk>>>,
     /// What is in effect.
     pub view: Arc<ArcSwap<View>>,
     /// Who watches.
@@ -45,17 +48,22 @@ Sluice admin endpoints
   /startupz   has started (503 before)
   /metrics    Prometheus
   /version    version
-  /api/v1     rules, stats, tap; described by /api/v1/openapi.json
+  /api/v1     rules, stats, tap, dead letters; described by /api/v1/openapi.json
 ";
 
 /// Every route of the native API: path, method, what answers. The OpenAPI document says the same.
-pub fn routes() -> [(&'static str, &'static str, MethodRouter<Arc<Admin>>); 6] {
+pub fn routes() -> [(&'static str, &'static str, MethodRouter<Arc<Admin>>); 11] {
     let openapi = get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) });
     [
         ("/api/v1/openapi.json", "get", openapi),
         ("/api/v1/rules", "get", get(rules::list)),
         ("/api/v1/rules/{bus}/{rule}", "get", get(rules::show)),
         ("/api/v1/rules/{bus}/{rule}/state", "put", put(rules::set_state)),
+        ("/api/v1/dlq", "get", get(dlq::summary)),
+        ("/api/v1/dlq/letters", "get", get(dlq::letters)),
+        ("/api/v1/dlq/purge", "post", post(dlq::purge)),
+        ("/api/v1/dlq/redrive", "post", post(dlq::redrive)),
+        ("/api/v1/dlq/redrive/{job}", "get", get(dlq::progress)),
         ("/api/v1/stats", "get", get(stats::stats)),
         ("/api/v1/tap", "get", get(tap::tap)),
     ]
@@ -104,11 +112,14 @@ async fn ready(State(admin): State<Arc<Admin>>, Query(query): Query<HashMap<Stri
         reasons.remove(part);
     }
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = match (reasons.is_empty(), query.contains_key("verbose")) {
+    let mut body = match (reasons.is_empty(), query.contains_key("verbose")) {
         (true, _) => "ok\n".to_owned(),
         (false, true) => reasons.iter().map(|(part, reason)| format!("{part}: {reason}\n")).collect(),
         (false, false) => "not ready\n".to_owned(),
     };
+    if query.contains_key("verbose") {
+        body.extend(admin.metrics.health.notes().iter().map(|(part, note)| format!("{part}: {note}\n")));
+    }
     (status, body)
 }
 

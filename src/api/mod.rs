@@ -6,6 +6,7 @@
 
 mod admin;
 mod cloud;
+mod dlq;
 mod events;
 mod hooks;
 mod rules;

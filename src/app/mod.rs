@@ -16,6 +16,8 @@ use crate::config::values::Listen;
 use crate::control::{Control, Publish, View};
 use crate::deliver;
 use crate::deliver::Outlets;
+use crate::deliver::blocked::{self, Queues};
+use crate::dlq::Desk;
 use crate::egress::Egress;
 use crate::envelope::Lanes;
 use crate::journal::Reserve;
@@ -32,7 +34,7 @@ use front::Listeners;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -128,6 +130,7 @@ pub struct App {
     /// What it says of itself.
     pub metrics: Arc<Metrics>,
     outlets: Arc<Mutex<Outlets>>,
+    desk: Arc<Desk>,
     reloader: Reloader,
     stop: Stop,
     /// Tells the listeners that the router drains.
@@ -171,10 +174,12 @@ impl App {
         let runtime = Network::start().map_err(io("cannot start the network threads"))?;
         let mut listeners = Listeners::bind(&config, &runtime.handle())?;
         let (taps, view, control) = (Arc::<Taps>::default(), Arc::<ArcSwap<View>>::default(), Arc::default());
+        let letters: Arc<OnceLock<Arc<Desk>>> = Arc::default();
         let (draining, drain) = watch::channel(false);
         listeners.serve_admin(&runtime.handle(), |tokens| Admin {
             metrics: Arc::clone(&metrics),
             control: Arc::clone(&control),
+            letters: Arc::clone(&letters),
             view: Arc::clone(&view),
             taps: Arc::clone(&taps),
             sources: names(&config, &options.extra),
@@ -182,21 +187,27 @@ impl App {
             stop: drain.clone(),
         });
         let signals = signals(&runtime.handle())?;
-        let partitions = wait_for(options.wait, &signals, || brokers::prepare_sources(&config, &runtime.handle()))?;
-        let queues = config.sources.values().filter_map(|source| source.dead_letter.clone()).collect();
-        let event_bytes = config.limits.event_bytes.0;
-        let needs = brokers::Needs { event_bytes, partitions, queues, runtime: runtime.handle() };
-        let targets: Vec<_> = catalog.targets().cloned().collect();
-        wait_for(options.wait, &signals, || brokers::prepare_targets(&targets, &needs))?;
+        let needs = prepare(&config, &catalog, &runtime.handle(), (options.wait, &signals))?;
         let (fatal_out, fatal) = bounded(16);
         let reserve = Arc::new(Reserve::new(&config.data_dir));
-        let shared = Shared { metrics: &metrics, taps: &taps, view: &view, fatal: &fatal_out, reserve: &reserve };
+        let queues = Arc::<Queues>::default();
+        watch_letters(&runtime.handle(), &queues, &metrics);
+        let shared = Shared {
+            metrics: &metrics,
+            taps: &taps,
+            view: &view,
+            fatal: &fatal_out,
+            reserve: &reserve,
+            queues: &queues,
+        };
         let identity = Identity { account: config.identity.account.clone(), region: config.identity.region.clone() };
         let (outlets, routes, writer) = first_plan(&config, &catalog, &identity, needs, &shared)?;
         let writer = Arc::clone(control.get_or_init(|| Arc::new(Mutex::new(writer))));
 
         let (lanes, workers) =
             start_workers(config.workers, &routes, (&fatal_out, &config.data_dir), (&metrics, &taps))?;
+        let parts = sources::letters(&config, &identity, &routes, &outlets)?;
+        let desk = Arc::clone(letters.get_or_init(|| Desk::new(parts, lanes.clone())));
         let stop = Stop::default();
         let feed = Feed {
             lanes,
@@ -223,6 +234,7 @@ impl App {
         Ok(Self {
             metrics,
             outlets,
+            desk,
             reloader,
             stop,
             draining,
@@ -303,6 +315,7 @@ impl App {
         let deadline = time::now() + self.drain_timeout;
         self.metrics.health.set_draining();
         self.stop.set();
+        self.desk.close();
         self.draining.send_replace(true);
         let mut answering = None;
         if let Some((thread, served)) = self.front.take() {
@@ -342,6 +355,7 @@ struct Shared<'a> {
     view: &'a Arc<ArcSwap<View>>,
     fatal: &'a Sender<String>,
     reserve: &'a Arc<Reserve>,
+    queues: &'a Arc<Queues>,
 }
 
 type Planned = (Arc<Mutex<Outlets>>, Arc<ArcSwap<Route>>, Control);
@@ -359,7 +373,7 @@ fn first_plan(
     let egress = Egress::new(public, &config.egress.allow).map_err(refused)?;
     let network = (&needs.runtime, egress);
     let bytes = (needs.event_bytes, config.limits.retry_log_bytes.0);
-    let told = (shared.metrics, shared.taps);
+    let told = (shared.metrics, shared.taps, shared.queues);
     let made = Outlets::new(&config.data_dir, bytes, network, shared.fatal, shared.reserve, told);
     let outlets = Arc::new(Mutex::new(made.map_err(|message| Failed::new(Exit::Io, message))?));
     let empty = Route::new(Plan::empty(), deliver::Dispatcher::empty(), shared.metrics);
@@ -370,6 +384,33 @@ fn first_plan(
     let mut writer = Control::new(identity.clone(), seed, shared.view, publish);
     writer.replace(catalog).map_err(|error| refused(error.to_string()))?;
     Ok((outlets, routes, writer))
+}
+
+/// Asks the brokers for what sources and targets need.
+fn prepare(
+    config: &Config,
+    catalog: &Catalog,
+    runtime: &tokio::runtime::Handle,
+    (wait, signals): (bool, &Receiver<Signal>),
+) -> Result<brokers::Needs, Failed> {
+    let partitions = wait_for(wait, signals, || brokers::prepare_sources(config, runtime))?;
+    let queues = config.sources.values().filter_map(|source| source.dead_letter.clone()).collect();
+    let event_bytes = config.limits.event_bytes.0;
+    let needs = brokers::Needs { event_bytes, partitions, queues, runtime: runtime.clone() };
+    let targets: Vec<_> = catalog.targets().cloned().collect();
+    wait_for(wait, signals, || brokers::prepare_targets(&targets, &needs))?;
+    Ok(needs)
+}
+
+/// Says, from now on, which dead-letter queues are blocked.
+fn watch_letters(runtime: &tokio::runtime::Handle, queues: &Arc<Queues>, metrics: &Arc<Metrics>) {
+    let (queues, metrics) = (Arc::clone(queues), Arc::clone(metrics));
+    runtime.spawn(async move {
+        loop {
+            tokio::time::sleep(blocked::LOOK).await;
+            queues.look(time::now(), &metrics);
+        }
+    });
 }
 
 /// Tells when files change, if that is wanted.
@@ -477,6 +518,15 @@ fn wait_for<T>(wait: bool, signals: &Receiver<Signal>, ask: impl Fn() -> Result<
             answer => return answer,
         }
     }
+}
+
+/// Takes a data directory that exists; `None` where a process runs on it.
+///
+/// # Errors
+/// It cannot be written to.
+pub fn take(data_dir: &Path) -> Result<Option<File>, Failed> {
+    let lock = File::create(data_dir.join("sluice.lock")).map_err(io(&format!("data_dir {}", data_dir.display())))?;
+    Ok(lock.try_lock().is_ok().then_some(lock))
 }
 
 /// Takes the data directory for this process.

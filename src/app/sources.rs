@@ -5,13 +5,18 @@ use crate::config::check::clients;
 use crate::config::ends;
 use crate::config::model::Config;
 use crate::credit::Window;
+use crate::deliver::Outlets;
+use crate::dlq::Parts;
 use crate::envelope::SourceInfo;
 use crate::plan::Identity;
 use crate::source::kafka::KafkaSource;
 use crate::source::lines::LineSource;
 use crate::source::nats::{JetStream, NatsSource};
 use crate::source::{Setup, Source};
-use std::sync::Arc;
+use crate::worker::Route;
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 /// A source beside those of the configuration: its name, bus and lines.
 pub type Extra = Option<(String, String, Box<dyn std::io::Read + Send>)>;
@@ -37,6 +42,28 @@ pub fn of(config: &Config, identity: &Identity, extra: Extra) -> Result<Vec<(Set
         sources.push((Setup { info: Arc::new(info), window }, Source::Lines(LineSource::Reader(name, lines))));
     }
     Ok(sources)
+}
+
+/// What dead letters are sent back with.
+pub fn letters(
+    config: &Config,
+    identity: &Identity,
+    routes: &Arc<ArcSwap<Route>>,
+    outlets: &Arc<Mutex<Outlets>>,
+) -> Result<Parts, Failed> {
+    let mut sources = HashMap::new();
+    // What comes as a webhook is an event before it is routed.
+    for (name, source) in config.sources.iter().filter(|(_, source)| source.webhook.is_none()) {
+        sources.insert(name.clone(), Arc::new(info(config, identity, name, source)?));
+    }
+    Ok(Parts {
+        data_dir: config.data_dir.clone(),
+        routes: Arc::clone(routes),
+        outlets: Arc::clone(outlets),
+        sources,
+        identity: identity.clone(),
+        event_bytes: event_bytes(config),
+    })
 }
 
 fn event_bytes(config: &Config) -> usize {

@@ -98,6 +98,11 @@ impl Session {
         self.document(Method::PUT, path, &[], Some(body))
     }
 
+    /// Gives an order and takes the document that answers it.
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: String) -> Result<T, Failed> {
+        self.document(Method::POST, path, &[], Some(body))
+    }
+
     fn document<T: DeserializeOwned>(
         &self,
         method: Method,

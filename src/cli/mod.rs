@@ -12,6 +12,7 @@ pub mod corpus;
 mod demo;
 mod destination;
 mod diff;
+mod dlq;
 mod explain;
 mod flags;
 mod grep;
@@ -87,6 +88,9 @@ enum Verb {
     /// Read log groups
     #[command(subcommand)]
     Logs(logs::Logs),
+    /// Dead letters: list, show, send again, remove
+    #[command(subcommand)]
+    Dlq(dlq::Dlq),
     /// Measure
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -144,6 +148,7 @@ fn verb(verb: Verb, logging: &Logging) -> Result<(), Failed> {
         Verb::Top(top) => top.run(),
         Verb::Health(health) => health.run(),
         Verb::Logs(logs) => logs.run(),
+        Verb::Dlq(dlq) => dlq.run(),
         Verb::Bench(bench) => bench.run(logging),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut command(), "sluice", &mut std::io::stdout());

@@ -122,7 +122,8 @@ fn word(state: RuleState) -> &'static str {
     }
 }
 
-fn print_json(value: &impl serde::Serialize) -> Result<(), Failed> {
+/// One document on standard output.
+pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failed> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failed::new(Exit::Io, error.to_string()))?;
     writeln!(std::io::stdout(), "{text}").map_err(output)
 }

@@ -1,5 +1,6 @@
 //! The outlets of one plan, and how deliveries find theirs.
 
+use super::blocked::Queues;
 use super::dead_letter::Letter;
 use super::http::Endpoints;
 use super::kafka::Producers;
@@ -48,7 +49,7 @@ impl Outlets {
         (runtime, egress): (&tokio::runtime::Handle, Egress),
         fatal: &Sender<String>,
         reserve: &Arc<Reserve>,
-        (metrics, taps): (&Arc<Metrics>, &Arc<Taps>),
+        (metrics, taps, queues): (&Arc<Metrics>, &Arc<Taps>, &Arc<Queues>),
     ) -> Result<Self, String> {
         let no_thread = |error: std::io::Error| format!("cannot start a thread: {error}");
         let timer = Timer::spawn().map_err(no_thread)?;
@@ -66,7 +67,13 @@ impl Outlets {
             endpoints: Endpoints::new(runtime.clone(), egress),
             files: Writer::spawn("sluice-files", fatal).map_err(no_thread)?,
             stdout: Writer::spawn("sluice-stdout", fatal).map_err(no_thread)?,
-            shared: Shared { timer, logs, metrics: Arc::clone(metrics), taps: Arc::clone(taps) },
+            shared: Shared {
+                timer,
+                logs,
+                metrics: Arc::clone(metrics),
+                taps: Arc::clone(taps),
+                queues: Arc::clone(queues),
+            },
             open: HashMap::new(),
             queues: HashMap::new(),
         })
@@ -111,6 +118,16 @@ impl Outlets {
         Ok(Dispatcher { outlets, own_queues, queues, named })
     }
 
+    /// Ends the files that lines go to in `folder`; what comes begins new ones.
+    pub fn roll(&self, folder: &Path) {
+        let outlets = self.open.values().map(|(_, outlet)| outlet).chain(self.queues.values());
+        for outlet in outlets {
+            if let Sink::Log(lines) = &outlet.sink {
+                lines.roll(folder);
+            }
+        }
+    }
+
     /// Whether no delivery waits in a retry log.
     pub fn is_idle(&self) -> bool {
         self.shared.logs.as_ref().is_none_or(|logs| logs.is_empty())
@@ -146,13 +163,18 @@ impl Outlets {
     fn default_queue(&mut self, bus: &Arc<str>) -> Arc<Outlet> {
         let (data_dir, files, shared) = (&self.data_dir, &self.files, &self.shared);
         let made = self.queues.entry(Arc::clone(bus)).or_insert_with(|| {
-            let folder = data_dir.join("dead-letters").join(bus.trim_start_matches('/'));
+            let folder = letters_folder(data_dir).join(bus.trim_start_matches('/'));
             let sink = Sink::Log(LineSink::folder(files, folder, true));
             let retry = RetryPolicy { max: Duration::from_secs(10), ..RetryPolicy::default() };
             Outlet::new(&format!("dead-letters/{bus}"), sink, (retry, Order::Partition), shared)
         });
         Arc::clone(made)
     }
+}
+
+/// The folder of the default dead-letter queues, one below it a bus.
+pub fn letters_folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("dead-letters")
 }
 
 /// The folder of a log group below the data directory.
@@ -210,6 +232,30 @@ impl Origin<'_> {
     }
 }
 
+/// A dead letter on its way to its target once more.
+pub struct Again {
+    /// The id that it had.
+    pub id: DeliveryId,
+    /// The target's name.
+    pub target: String,
+    /// The bus.
+    pub bus: Arc<str>,
+    /// The rule.
+    pub rule: Option<RuleName>,
+    /// What the target receives.
+    pub payload: Payload,
+    /// As in [`Delivery::key`].
+    pub key: Option<Payload>,
+    /// As in [`Delivery::trace`].
+    pub trace: Option<Arc<str>>,
+    /// Where the event came from.
+    pub source: Arc<str>,
+    /// Where its record stood.
+    pub position: Position,
+    /// What to settle.
+    pub pending: Pending,
+}
+
 impl Dispatcher {
     /// The dispatcher of the empty plan.
     pub fn empty() -> Self {
@@ -263,6 +309,42 @@ impl Dispatcher {
         });
     }
 
+    /// Submits once more what had become a dead letter, as if it were new. Of what has to do with a target or a bus that
+    /// is no more, nothing is done.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn again(&self, again: Again) -> Result<(), String> {
+        let index = self.outlets.iter().position(|outlet| outlet.as_ref().is_some_and(|it| *it.name == *again.target));
+        let outlet = index.and_then(|index| self.outlets[index].as_ref());
+        let (Some(index), Some(outlet)) = (index, outlet) else {
+            return Err(format!("target {} does not exist", again.target));
+        };
+        let Some(last_resort) = self.queues.get(&again.bus) else {
+            return Err(format!("bus {} does not exist", again.bus));
+        };
+        let (lanes, order) = outlet.lane(again.key.as_deref(), &again.position);
+        let parcel = Parcel {
+            id: again.id,
+            queue: self.own_queues[index].clone(),
+            last_resort: Arc::clone(last_resort),
+            payload: again.payload,
+            key: again.key,
+            bus: again.bus,
+            trace: again.trace,
+            rule: again.rule,
+            source: again.source,
+            position: again.position,
+            read_at: time::now(),
+            order,
+            lanes,
+            hold: Mutex::new(Hold::Source(again.pending)),
+        };
+        let (parcel, outlet) = (Arc::new(parcel), Arc::clone(outlet));
+        Outlet::submit(Delivery { parcel, outlet, attempt_at: time::now(), failed: 0, letter: None });
+        Ok(())
+    }
+
     /// Keeps what cannot be routed: in the queue named `queue`, else in the default one of the bus it arrived on. `to`
     /// is the target that it was meant for, the `nth` of its rule; the source where it is no event.
     pub fn reject(
@@ -278,7 +360,9 @@ impl Dispatcher {
         let outlet = queue.and_then(|name| self.named.get(name)).unwrap_or(last_resort);
         let rule_name = rule.as_ref().map_or("", |rule| &rule.arn);
         let (position, arrival) = (origin.position(), origin.arrival());
-        let letter = Letter { target: to.into(), failure, exhausted: None, retries: 0 };
+        // What has a rule and was never tried has not got its target's form yet.
+        let untransformed = rule.is_some().then_some(nth);
+        let letter = Letter { target: to.into(), failure, exhausted: None, retries: 0, untransformed };
         let parcel = Parcel {
             id: DeliveryId::new(
                 (&origin.batch.source.name, &position),

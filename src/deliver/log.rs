@@ -55,6 +55,16 @@ impl LineSink {
         self.writer.arrived.notify_one();
     }
 
+    /// Ends the open file if it is in `folder`; the next line begins another.
+    pub fn roll(&self, folder: &Path) {
+        if let Output::Stream(stream) = &mut *self.output.lock().unwrap_or_else(PoisonError::into_inner)
+            && stream.folder == folder
+            && stream.file.take().is_some()
+        {
+            stream.part += 1;
+        }
+    }
+
     fn append(&self, lines: &[u8]) -> io::Result<()> {
         match &mut *self.output.lock().unwrap_or_else(PoisonError::into_inner) {
             Output::Stdout => {

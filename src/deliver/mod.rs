@@ -4,6 +4,7 @@
 //! exactly once (I2), by an outcome that is written down, never by being dropped. Leaves to others: what is delivered
 //! (`worker`), when offsets are committed (`source`).
 
+pub mod blocked;
 pub mod breaker;
 pub mod dead_letter;
 pub mod dispatcher;
@@ -27,6 +28,7 @@ use crate::envelope::{self, Position};
 use crate::metrics::{Latency, Metrics, labels};
 use crate::tap::{Seen, Stage, Taps};
 use crate::time;
+use blocked::{Letters, Queues};
 use breaker::{Admit, Breaker};
 use dead_letter::Letter;
 use parcel::Hold;
@@ -98,6 +100,8 @@ pub struct Outlet {
     slow: AtomicBool,
     metrics: OutletMetrics,
     taps: Arc<Taps>,
+    /// Dead letters on their way into it.
+    letters: Arc<Letters>,
 }
 
 /// What all outlets share.
@@ -110,6 +114,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Who watches.
     pub taps: Arc<Taps>,
+    /// Dead letters that wait.
+    pub queues: Arc<Queues>,
 }
 
 /// Everything that can take deliveries. Matched in one place: [`Outlet::submit`].
@@ -153,15 +159,21 @@ impl OutletMetrics {
             metrics: Arc::clone(metrics),
         }
     }
+
+    /// A dead letter was not taken.
+    fn not_kept(&self, queue: &str) {
+        self.metrics.families.dlq_write_errors.get_or_create(&labels([("target", queue)])).inc();
+    }
 }
 
 impl Outlet {
     /// An outlet for `sink`.
     pub fn new(name: &str, sink: Sink, (retry, ordering): (RetryPolicy, Order), shared: &Shared) -> Arc<Self> {
+        let name: Arc<str> = name.into();
         let logs = shared.logs.as_ref().filter(|_| !matches!(sink, Sink::Log(_))).map(Arc::clone);
-        let log = logs.as_ref().and_then(|logs| logs.get(name));
+        let log = logs.as_ref().and_then(|logs| logs.get(&name));
         let outlet = Arc::new(Self {
-            name: name.into(),
+            letters: shared.queues.letters(&name),
             sink,
             retry,
             ordering,
@@ -173,7 +185,8 @@ impl Outlet {
             failing: AtomicBool::new(false),
             troubled: AtomicBool::new(false),
             slow: AtomicBool::new(false),
-            metrics: OutletMetrics::new(&shared.metrics, name),
+            metrics: OutletMetrics::new(&shared.metrics, &name),
+            name,
             taps: Arc::clone(&shared.taps),
         });
         if outlet.logs.is_some() {
@@ -216,6 +229,9 @@ impl Outlet {
         outlet.metrics.in_flight.inc();
         if outlet.logs.is_some() && delivery.letter.is_none() {
             outlet.watch.begin(delivery.attempt_at, &delivery.parcel, delivery.failed);
+        }
+        if delivery.letter.is_some() && delivery.failed == 0 {
+            outlet.letters.came(delivery.attempt_at);
         }
         match &outlet.sink {
             Sink::Kafka(topic) => topic.submit(delivery),
@@ -346,6 +362,9 @@ impl Delivery {
                 outlet.metrics.age.record(now.saturating_duration_since(self.read_at), 1);
                 outlet.metrics.delivered.inc();
                 outlet.good();
+                if self.letter.is_some() {
+                    outlet.letters.left(self.failed > 0, now);
+                }
                 if outlet.taps.any() {
                     self.show(&outlet);
                 }
@@ -359,6 +378,9 @@ impl Delivery {
             // A dead letter that its queue can never take goes to the bus's own.
             Some(_) if failure.class == Class::Permanent && !Arc::ptr_eq(&outlet, &self.last_resort) => {
                 notice::report(&outlet.name, &failure);
+                outlet.metrics.not_kept(&outlet.name);
+                outlet.letters.left(self.failed > 1, now);
+                self.failed = 0;
                 self.outlet = Arc::clone(&self.last_resort);
                 return Outlet::attempt(self);
             }
@@ -384,7 +406,8 @@ impl Delivery {
     fn again(self, outlet: &Arc<Outlet>, failure: &Failure, due: Instant) {
         let families = &outlet.metrics.metrics.families;
         if self.letter.is_some() {
-            families.dlq_write_errors.get_or_create(&labels([("target", &outlet.name)])).inc();
+            outlet.metrics.not_kept(&outlet.name);
+            outlet.letters.refused(self.failed == 1, failure);
         }
         let reason = labels([("target", &outlet.name), ("reason", failure.code)]);
         families.target_retries.get_or_create(&reason).inc();
@@ -436,6 +459,7 @@ impl Delivery {
             failure,
             exhausted,
             retries: self.failed.saturating_sub(1),
+            untransformed: None,
         }));
         self.failed = 0;
         self.outlet = queue;

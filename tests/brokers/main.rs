@@ -12,6 +12,7 @@ mod blocks;
 mod certificates;
 mod cities;
 mod clients;
+mod dlq;
 mod jetstream;
 mod judge;
 mod kafka;
@@ -62,6 +63,8 @@ const SCENARIOS: &[Scenario] = &[
     ("broker_that_comes_late", On::Kafka(trouble::late_broker)),
     ("refused_credentials", On::Kafka(trouble::refused_credentials)),
     ("poison_goes_to_the_dead_letter_topic", On::Kafka(trouble::poison)),
+    ("dead_letter_topic_is_read_back", On::Kafka(dlq::topic)),
+    ("dead_letter_topic_that_takes_nothing", On::Kafka(dlq::blocked)),
     ("target_that_takes_no_large_records", On::Kafka(trouble::small_topic)),
     ("start_latest_skips_what_was_there", On::Kafka(trouble::start_latest)),
     ("cloudevents_in_headers", On::Kafka(trouble::cloud_events)),

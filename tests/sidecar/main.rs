@@ -11,6 +11,7 @@ mod certificates;
 mod command;
 mod config;
 mod diff;
+mod dlq;
 mod endpoint;
 mod explain;
 mod flags;

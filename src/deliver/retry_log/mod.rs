@@ -473,7 +473,8 @@ impl RetryLog {
                 let gone = "the target is no longer declared; declare it, then send the dead letters again";
                 let failure = Failure::permanent("NO_RESOURCE", gone);
                 let retries = entry.failed.saturating_sub(1);
-                let letter = Letter { target: Arc::clone(&self.target), failure, exhausted: None, retries };
+                let letter =
+                    Letter { target: Arc::clone(&self.target), failure, exhausted: None, retries, untransformed: None };
                 (Arc::clone(&last_resort), None, Some(Box::new(letter)))
             }
         };
