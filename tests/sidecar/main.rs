@@ -5,6 +5,7 @@
 mod ack;
 mod admin;
 mod bench;
+#[path = "../shared/certificates.rs"]
 #[allow(dead_code)]
 mod certificates;
 mod command;
@@ -20,6 +21,8 @@ mod patterns;
 #[path = "../shared/ports.rs"]
 mod ports;
 mod process;
+#[path = "../shared/receiver.rs"]
+#[allow(dead_code)]
 mod receiver;
 mod retry;
 mod rule_tests;

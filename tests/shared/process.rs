@@ -47,15 +47,15 @@ impl Sluice {
     }
 
     pub fn start(&self, arguments: &[&str]) -> Running {
+        let mut command = Command::new(program());
+        command.args(["run", "-c", "sluice.yaml"]).args(arguments);
+        self.spawn(&mut command)
+    }
+
+    /// Starts a command in the folder, with the log as its standard error.
+    pub fn spawn(&self, command: &mut Command) -> Running {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path().join("log")).expect("a log");
-        let child = Command::new(program())
-            .args(["run", "-c", "sluice.yaml"])
-            .args(arguments)
-            .current_dir(self.path())
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("a process");
+        let child = command.current_dir(self.path()).stdin(Stdio::null()).stderr(log).spawn().expect("a process");
         Running { child, log: self.path().join("log"), admin: self.admin.clone() }
     }
 
@@ -117,6 +117,23 @@ impl Running {
             assert!(Instant::now() < deadline, "not in time: {what}");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has not ended.
+    pub fn lives(&mut self) -> bool {
+        self.child.try_wait().expect("a status").is_none()
+    }
+
+    /// The most memory it has had, in MiB.
+    pub fn peak_mib(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+        kib.unwrap_or_default() / 1024.0
     }
 
     pub fn signal(&self, signal: &str) {
