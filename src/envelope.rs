@@ -91,6 +91,17 @@ impl std::fmt::Display for Position {
     }
 }
 
+/// What a delivery must not be overtaken by: those with the same key, or without one of the same partition. Never 0.
+pub fn order(key: Option<&[u8]>, position: &Position) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(0x736c_7569_6365, 2);
+    hasher.write(position.topic.as_bytes());
+    match key {
+        Some(key) => hasher.write(key),
+        None => hasher.write_i32(position.partition),
+    }
+    hasher.finish128().h1.max(1)
+}
+
 /// A way through chained buses, one step longer: by the `nth` target of a rule.
 pub fn way(before: u64, rule: &str, nth: usize) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(0x736c_7569_6365, before);

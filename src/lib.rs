@@ -29,6 +29,8 @@ pub mod egress;
 #[cfg(feature = "sidecar")]
 pub mod envelope;
 #[cfg(feature = "sidecar")]
+pub mod journal;
+#[cfg(feature = "sidecar")]
 pub mod kafka;
 #[cfg(feature = "sidecar")]
 pub mod metrics;

@@ -145,6 +145,14 @@ families! {
     target_duration: Latency = "target_delivery_duration_seconds";
     /// Time from reading an event to its acknowledgement by a target.
     event_age: Latency = "event_age_seconds";
+    /// Deliveries that wait in a target's retry log.
+    retry_log_events: Gauge = "target_retry_log_events";
+    /// Bytes of a target's retry log on disk.
+    retry_log_bytes: Gauge = "target_retry_log_bytes";
+    /// Whether a target's breaker is open: one probe at a time is let through.
+    breaker_open: Gauge = "target_breaker_open";
+    /// Damaged records of a journal that were skipped; what they held is lost.
+    journal_skipped: Counter = "journal_skipped_records";
     /// Events written to a dead-letter queue.
     dlq_events: Counter = "dlq_events";
     /// Failed writes to a dead-letter queue; they are repeated.

@@ -37,7 +37,7 @@ pub async fn post(State(front): State<Arc<Front>>, Path(bus): Path<String>, requ
         Err(answer) => return answer,
     };
     match read(&front, &body, batch, &parts.headers) {
-        Ok(events) => settle(&front, &bus, events).await,
+        Ok(events) => accept(&front, &bus, events).await,
         Err((status, why)) => problem(status, &why),
     }
 }
@@ -80,13 +80,12 @@ fn event(front: &Front, body: &[u8], headers: &[(String, Vec<u8>)]) -> Result<Ev
     Ok((id, event))
 }
 
-async fn settle(front: &Front, bus: &str, events: Vec<Event>) -> Response<Body> {
-    let deadline = tokio::time::Instant::now() + front.settle_timeout;
+async fn accept(front: &Front, bus: &str, events: Vec<Event>) -> Response<Body> {
     let count = events.len();
-    let all = events.into_iter().map(|(id, event)| async move { front.settle(bus, &id, event, None, deadline).await });
-    let unsettled: Vec<_> = futures_util::future::join_all(all).await.into_iter().filter_map(Result::err).collect();
-    match unsettled.first() {
-        None => (StatusCode::OK, axum::Json(serde_json::json!({ "settled": count }))).into_response(),
-        Some(why) => later(&format!("{} of {count} events: {why}", unsettled.len())),
+    let all = events.into_iter().map(|(id, event)| async move { front.put(bus, &id, event, None).await });
+    let refused: Vec<_> = futures_util::future::join_all(all).await.into_iter().filter_map(Result::err).collect();
+    match refused.first() {
+        None => (StatusCode::OK, axum::Json(serde_json::json!({ "accepted": count }))).into_response(),
+        Some(why) => later(&format!("{} of {count} events: {why}", refused.len())),
     }
 }

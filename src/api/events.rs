@@ -2,11 +2,13 @@
 
 use super::Front;
 use super::wire::{self, ApiError};
+use crate::catalog::Durability;
 use crate::envelope::SourceInfo;
 use crate::event::{Kind, Tree};
 use crate::metrics::labels;
 use crate::pattern::{self, Numbers};
-use crate::source::inlet::{Arrival, Unsettled};
+use crate::plan::Identity;
+use crate::source::inlet::{Arrival, Refused};
 use crate::time;
 use crate::transform::wrap::{Framing, Head};
 use serde_json::{Map, Value, json};
@@ -21,7 +23,7 @@ const PATTERN_CHARACTERS: usize = 4096;
 
 type Members = Map<String, Value>;
 
-/// Puts entries onto buses. Each is answered when its event is settled, or `InternalFailure` after the deadline.
+/// Puts entries onto buses. Each is answered when its event is kept, or `InternalFailure`.
 ///
 /// # Errors
 /// The request as a whole cannot be taken.
@@ -34,8 +36,7 @@ pub async fn put_events(front: &Front, region: &str, members: &Members) -> Resul
             "Total size of the entries in the request is over the limit.",
         ));
     }
-    let deadline = tokio::time::Instant::now() + front.settle_timeout;
-    let outcomes = read.iter().map(|entry| entry.put(front, region, deadline));
+    let outcomes = read.iter().map(|entry| entry.put(front, region));
     let results: Vec<Value> = futures_util::future::join_all(outcomes).await;
     let failed = results.iter().filter(|result| result.get("ErrorCode").is_some()).count();
     Ok(json!({ "FailedEntryCount": failed, "Entries": results }))
@@ -209,7 +210,7 @@ impl<'m> Entry<'m> {
         None
     }
 
-    async fn put(&self, front: &Front, region: &str, deadline: tokio::time::Instant) -> Value {
+    async fn put(&self, front: &Front, region: &str) -> Value {
         if let Some((code, message)) = self.refusal() {
             return json!({ "ErrorCode": code, "ErrorMessage": message });
         }
@@ -227,10 +228,10 @@ impl<'m> Entry<'m> {
         if Tree::parse(&event).is_err() {
             return json!({ "ErrorCode": "MalformedDetail", "ErrorMessage": "Detail is malformed." });
         }
-        match front.settle(self.bus, &id, event, self.trace.clone(), deadline).await {
+        match front.put(self.bus, &id, event, self.trace.clone()).await {
             Ok(()) => json!({ "EventId": id }),
-            Err(Unsettled::Busy) => {
-                json!({ "ErrorCode": "ThrottlingException", "ErrorMessage": Unsettled::Busy.to_string() })
+            Err(Refused::Busy) => {
+                json!({ "ErrorCode": "ThrottlingException", "ErrorMessage": Refused::Busy.to_string() })
             }
             Err(why) => json!({ "ErrorCode": "InternalFailure", "ErrorMessage": why.to_string() }),
         }
@@ -238,19 +239,11 @@ impl<'m> Entry<'m> {
 }
 
 impl Front {
-    /// Routes an event and waits until it is settled. A bus that does not exist takes it and does nothing, as the
-    /// service does.
+    /// Takes an event for a bus. One for a bus that does not exist is taken and goes nowhere, as with the service.
     ///
     /// # Errors
-    /// [`Unsettled`].
-    pub async fn settle(
-        &self,
-        bus: &str,
-        id: &str,
-        event: Vec<u8>,
-        trace: Option<Arc<str>>,
-        deadline: tokio::time::Instant,
-    ) -> Result<(), Unsettled> {
+    /// [`Refused`].
+    pub async fn put(&self, bus: &str, id: &str, event: Vec<u8>, trace: Option<Arc<str>>) -> Result<(), Refused> {
         if !self.bus_exists(bus) {
             let reason = labels([("stage", "ingress"), ("reason", "unknown_bus")]);
             self.metrics.families.dropped_events.get_or_create(&reason).inc();
@@ -260,16 +253,33 @@ impl Front {
             );
             return Ok(());
         }
-        let info = Arc::new(SourceInfo {
-            name: "http".into(),
-            bus: bus.into(),
-            framing: Framing::EventBridge,
-            on_invalid: crate::catalog::OnInvalid::DeadLetter,
-            dead_letter: None,
-            event_bytes: self.event_bytes + ENVELOPE_BYTES,
-            identity: self.identity.clone(),
-        });
-        self.inlet.settle(Arrival { info, id: id.into(), event, trace }, deadline).await
+        let info = Arc::new(source(bus, self.event_bytes, &self.identity));
+        self.accept(Arrival { info, id: id.into(), event, trace }).await
+    }
+
+    /// Takes an event as durably as its bus says.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn accept(&self, arrival: Arrival) -> Result<(), Refused> {
+        let deadline = tokio::time::Instant::now() + self.accept_timeout;
+        match self.view.load().catalog.durability(&arrival.info.bus) {
+            Durability::Journal => self.inlet.keep(arrival, deadline).await,
+            Durability::Memory => self.inlet.remember(arrival, deadline).await,
+        }
+    }
+}
+
+/// The source of events that are put onto a bus.
+pub fn source(bus: &str, event_bytes: usize, identity: &Identity) -> SourceInfo {
+    SourceInfo {
+        name: "http".into(),
+        bus: bus.into(),
+        framing: Framing::EventBridge,
+        on_invalid: crate::catalog::OnInvalid::DeadLetter,
+        dead_letter: None,
+        event_bytes: event_bytes + ENVELOPE_BYTES,
+        identity: identity.clone(),
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Hook {
     /// Name, bus and framing of its source.
     info: Arc<SourceInfo>,
     /// What its events are to the workers: events already.
-    routed: Arc<SourceInfo>,
+    pub routed: Arc<SourceInfo>,
     verifier: Option<Verifier>,
     replays: Mutex<Replays>,
     metrics: Arc<Metrics>,
@@ -74,7 +74,7 @@ impl Hook {
     }
 }
 
-/// Takes what a sender posts, and answers when its event is settled.
+/// Takes what a sender posts, and answers when its event is kept.
 pub async fn post(State(front): State<Arc<Front>>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let Some(hook) = front.hooks.get(parts.uri.path()) else {
@@ -99,10 +99,10 @@ pub async fn post(State(front): State<Arc<Front>>, request: Request<Body>) -> Re
         Err(why) => return hook.refuse(StatusCode::BAD_REQUEST, "INVALID_EVENT", &why),
     };
     let arrival = Arrival { info: Arc::clone(&hook.routed), id: id.as_str().into(), event, trace: None };
-    match front.inlet.settle(arrival, tokio::time::Instant::now() + front.settle_timeout).await {
+    match front.accept(arrival).await {
         Ok(()) => {
             claim.keep();
-            (StatusCode::OK, axum::Json(serde_json::json!({ "settled": 1, "id": id }))).into_response()
+            (StatusCode::OK, axum::Json(serde_json::json!({ "accepted": 1, "id": id }))).into_response()
         }
         Err(why) => later(&why.to_string()),
     }
@@ -129,7 +129,7 @@ impl<'h> Claim<'h> {
                 }
                 // Otherwise the sender did not hear us.
                 Known::Kept => {
-                    let known = (StatusCode::OK, axum::Json(serde_json::json!({ "settled": 0 })));
+                    let known = (StatusCode::OK, axum::Json(serde_json::json!({ "accepted": 0 })));
                     return Err(Box::new(known.into_response()));
                 }
             }

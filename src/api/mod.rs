@@ -1,7 +1,7 @@
 //! What Sluice answers over HTTP: at the front the EventBridge endpoint, CloudEvents and webhooks; behind, for who runs
 //! it, health, metrics and the native API.
 //!
-//! In: requests. Out: events to the inlet, orders to control. Promises: a 2xx for an event says that it is settled;
+//! In: requests. Out: events to the inlet, orders to control. Promises: a 2xx for an event says that it is kept;
 //! bodies, heads, connections and waits are bounded. Leaves to others: routing.
 
 mod admin;
@@ -15,7 +15,7 @@ mod tap;
 mod wire;
 
 pub use admin::{Admin, router as admin_router, routes};
-pub use events::ENVELOPE_BYTES;
+pub use events::{ENVELOPE_BYTES, source as put_source};
 pub use hooks::Hook;
 pub use rules::{RuleState, RuleView};
 pub use stats::{BusStats, RuleStats, SourceStats, Stats, TargetStats};
@@ -79,8 +79,8 @@ pub struct Front {
     pub identity: Identity,
     /// Largest event.
     pub event_bytes: usize,
-    /// How long a caller waits for its events to settle.
-    pub settle_timeout: Duration,
+    /// How long a caller waits until its events are kept.
+    pub accept_timeout: Duration,
     /// Who may put events; everybody when there is none.
     pub tokens: Tokens,
     /// Whether only this machine reaches us.

@@ -8,10 +8,12 @@ use crate::config::model::Config;
 use crate::config::values::{Listen, Secret};
 use crate::control::View;
 use crate::credit::Window;
+use crate::envelope::SourceInfo;
+use crate::journal::Reserve;
 use crate::metrics::Metrics;
 use crate::plan::Identity;
 use crate::source::Feed;
-use crate::source::inlet::{Inlet, InletSource};
+use crate::source::inlet::{self, Inlet, InletSource};
 use crate::webhook::{Scheme, Verifier};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
@@ -68,23 +70,26 @@ impl Listeners {
     pub fn serve_front(
         &mut self,
         (config, identity, metrics): (&Config, &Identity, &Arc<Metrics>),
-        feed: &Feed,
+        (feed, reserve): (&Feed, &Arc<Reserve>),
         view: &Arc<ArcSwap<View>>,
         stop: &watch::Receiver<bool>,
     ) -> Result<Option<Served>, Failed> {
         let Some(listener) = self.front.take() else { return Ok(None) };
         let window = Window { events: config.limits.in_flight_events, bytes: config.limits.in_flight_bytes.0 };
-        let (inlet, source) = Inlet::new(window, feed);
+        let hooks = hooks(config, identity, metrics)?;
+        let journal = (&*config.data_dir.join("journal"), config.limits.journal_bytes.0, reserve);
+        let opened = Inlet::new(journal, window, known(config, identity, view, &hooks), feed);
+        let (inlet, source) = opened.map_err(|error| Failed::new(Exit::Io, error.to_string()))?;
         let front = Front {
             inlet,
             view: Arc::clone(view),
             metrics: Arc::clone(metrics),
             identity: identity.clone(),
             event_bytes: usize::try_from(config.limits.event_bytes.0).unwrap_or(usize::MAX),
-            settle_timeout: config.server.settle_timeout.0,
+            accept_timeout: config.server.accept_timeout.0,
             tokens: self.tokens.clone(),
             loopback: !config.server.listen.is_public(),
-            hooks: hooks(config, identity, metrics)?,
+            hooks,
         };
         let connections = config.server.max_connections.max(1) as usize;
         let served = feed.runtime.spawn(serve(listener, api::front_router(front), connections, stop.clone()));
@@ -96,6 +101,23 @@ fn spawn(source: InletSource, feed: &Feed) -> Result<JoinHandle<()>, Failed> {
     let lanes = feed.lanes.clone();
     let spawned = std::thread::Builder::new().name("sluice-in-http".into()).spawn(move || source.run(&lanes));
     spawned.map_err(io("cannot start a thread"))
+}
+
+/// Finds the source of an event that the journal has: a webhook, or a call to a bus that is declared.
+fn known(
+    config: &Config,
+    identity: &Identity,
+    view: &Arc<ArcSwap<View>>,
+    hooks: &HashMap<String, Hook>,
+) -> inlet::Known {
+    let routed: HashMap<Arc<str>, Arc<SourceInfo>> =
+        hooks.values().map(|hook| (Arc::clone(&hook.routed.name), Arc::clone(&hook.routed))).collect();
+    let event_bytes = usize::try_from(config.limits.event_bytes.0).unwrap_or(usize::MAX);
+    let (identity, view) = (identity.clone(), Arc::clone(view));
+    Box::new(move |source, bus| match routed.get(source) {
+        Some(info) => Some(Arc::clone(info)),
+        None => view.load().catalog.has_bus(bus).then(|| Arc::new(api::put_source(bus, event_bytes, &identity))),
+    })
 }
 
 /// Webhooks by path.

@@ -17,6 +17,7 @@ use crate::deliver;
 use crate::deliver::Outlets;
 use crate::egress::Egress;
 use crate::envelope::Lanes;
+use crate::journal::Reserve;
 use crate::metrics::{Metrics, labels};
 use crate::plan::{Identity, Plan};
 use crate::reload::{self, Reloader};
@@ -186,7 +187,8 @@ impl App {
         let targets: Vec<_> = catalog.targets().cloned().collect();
         wait_for(options.wait, &signals, || brokers::prepare_targets(&targets, &needs))?;
         let (fatal_out, fatal) = bounded(16);
-        let shared = Shared { metrics: &metrics, taps: &taps, view: &view, fatal: &fatal_out };
+        let reserve = Arc::new(Reserve::new(&config.data_dir));
+        let shared = Shared { metrics: &metrics, taps: &taps, view: &view, fatal: &fatal_out, reserve: &reserve };
         let identity = Identity { account: config.identity.account.clone(), region: config.identity.region.clone() };
         let (outlets, routes, writer) = first_plan(&config, &catalog, &identity, needs, &shared)?;
         let writer = Arc::clone(control.get_or_init(|| Arc::new(Mutex::new(writer))));
@@ -207,7 +209,7 @@ impl App {
         }
         // Without a source of its own, or with webhooks, there is no end of all input.
         let endless = sources.is_empty() || config.sources.values().any(|source| source.webhook.is_some());
-        let front = listeners.serve_front((&config, &identity, &metrics), &feed, &view, &drain)?;
+        let front = listeners.serve_front((&config, &identity, &metrics), (&feed, &reserve), &view, &drain)?;
         drop(feed);
         let (changed, watch) = watch(&options, &files)?;
         metrics.health.set_started();
@@ -264,7 +266,9 @@ impl App {
                 }
                 default(Duration::from_millis(100)) => {}
             }
-            let exhausted = !self.endless && self.sources.iter().all(JoinHandle::is_finished);
+            let exhausted = !self.endless
+                && self.sources.iter().all(JoinHandle::is_finished)
+                && self.outlets.lock().unwrap_or_else(PoisonError::into_inner).is_idle();
             if !tick(&self.metrics) || exhausted {
                 break;
             }
@@ -328,6 +332,7 @@ struct Shared<'a> {
     taps: &'a Arc<Taps>,
     view: &'a Arc<ArcSwap<View>>,
     fatal: &'a Sender<String>,
+    reserve: &'a Arc<Reserve>,
 }
 
 type Planned = (Arc<Mutex<Outlets>>, Arc<ArcSwap<Route>>, Control);
@@ -344,8 +349,10 @@ fn first_plan(
     let public = config.server.listen.is_public() || config.server.admin.is_public();
     let egress = Egress::new(public, &config.egress.allow).map_err(refused)?;
     let network = (&needs.runtime, egress);
-    let made = Outlets::new(&config.data_dir, needs.event_bytes, network, shared.fatal, (shared.metrics, shared.taps));
-    let outlets = Arc::new(Mutex::new(made.map_err(io("cannot start threads"))?));
+    let bytes = (needs.event_bytes, config.limits.retry_log_bytes.0);
+    let told = (shared.metrics, shared.taps);
+    let made = Outlets::new(&config.data_dir, bytes, network, shared.fatal, shared.reserve, told);
+    let outlets = Arc::new(Mutex::new(made.map_err(|message| Failed::new(Exit::Io, message))?));
     let empty = Route::new(Plan::empty(), deliver::Dispatcher::empty(), shared.metrics);
     let routes: Arc<ArcSwap<Route>> = Arc::new(ArcSwap::from_pointee(empty));
     let prepared = catalog.targets().cloned().collect();

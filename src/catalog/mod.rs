@@ -6,8 +6,8 @@
 mod target;
 
 pub use target::{
-    HttpAuth, HttpMethod, HttpTarget, KafkaKey, KafkaTarget, NatsAuth, NatsClient, NatsTarget, Rate, RetryPolicy,
-    Secret, Target, TargetKind, Tls, TopicShape,
+    HttpAuth, HttpMethod, HttpTarget, KafkaKey, KafkaTarget, NatsAuth, NatsClient, NatsTarget, Order, Rate,
+    RetryPolicy, Secret, Target, TargetKind, Tls, TopicShape,
 };
 
 use crate::pattern::{Numbers, Pattern};
@@ -32,13 +32,25 @@ pub struct Catalog {
     alternatives: BTreeMap<String, usize>,
 }
 
+/// What has an event when its request is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// The disk.
+    #[default]
+    Journal,
+    /// Memory.
+    Memory,
+}
+
 /// An event bus.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Bus {
     /// Unique.
     pub name: String,
     /// How its rules compare plain numbers.
     pub numbers: Numbers,
+    /// What has an event that comes over HTTP when its request is answered.
+    pub durability: Durability,
 }
 
 /// Whether a rule matches and delivers.
@@ -159,7 +171,7 @@ impl Catalog {
     /// An empty catalog with the default bus.
     pub fn new() -> Self {
         let mut catalog = Self::default();
-        let bus = Bus { name: DEFAULT_BUS.into(), numbers: Numbers::default() };
+        let bus = Bus { name: DEFAULT_BUS.into(), ..Bus::default() };
         catalog.buses.insert(DEFAULT_BUS.into(), bus);
         catalog
     }
@@ -187,6 +199,11 @@ impl Catalog {
     /// A rule of a bus.
     pub fn rule(&self, bus: &str, name: &str) -> Option<&Rule> {
         self.rules.get(&(bus.to_owned(), name.to_owned()))
+    }
+
+    /// What has an event of a bus that comes over HTTP when its request is answered.
+    pub fn durability(&self, bus: &str) -> Durability {
+        self.buses.get(bus).map(|bus| bus.durability).unwrap_or_default()
     }
 
     /// Whether a bus of this name exists.

@@ -16,8 +16,20 @@ pub struct Target {
     pub kind: TargetKind,
     /// When to give up.
     pub retry: RetryPolicy,
+    /// What its deliveries must not be overtaken by.
+    pub ordering: Order,
     /// The target that takes what this one does not; the bus's default queue otherwise.
     pub dead_letter: Option<String>,
+}
+
+/// What a delivery must not be overtaken by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// First attempts keep the order of their partition; repetitions come when they come.
+    #[default]
+    Partition,
+    /// Deliveries of one key come one after another, repetitions included.
+    Key,
 }
 
 /// The kinds of target.

@@ -294,9 +294,12 @@ pub struct Target {
     /// Another bus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bus: Option<String>,
-    /// When retrying ends.
+    /// When retrying ends. Without it 185 retries within 24 hours; 5 within 5 minutes with `ordering: key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// What deliveries must not be overtaken by.
     #[serde(default)]
-    pub retry: Retry,
+    pub ordering: Ordering,
     /// The target that takes what this one does not; the bus's default queue in `data_dir` otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<String>,
@@ -516,6 +519,17 @@ pub struct LogTarget {
     pub group: String,
 }
 
+/// What deliveries of a target must not be overtaken by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ordering {
+    /// First attempts keep the order of their partition; repetitions come when they come.
+    #[default]
+    Partition,
+    /// Deliveries of one record key, or without one of one partition, come one after another, repetitions included.
+    Key,
+}
+
 /// When retrying ends, whichever comes first, and how it is paced.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -538,6 +552,16 @@ impl Default for Retry {
             max_age: Span(policy.max_age),
             initial: Span(policy.initial),
             max: Span(policy.max),
+        }
+    }
+}
+
+impl Retry {
+    /// What holds where nothing is said. A delivery that keeps an order holds up those behind it, so it is given up sooner.
+    pub fn for_ordering(ordering: Ordering) -> Self {
+        match ordering {
+            Ordering::Partition => Self::default(),
+            Ordering::Key => Self { max_attempts: 5, max_age: Span(Duration::from_mins(5)), ..Self::default() },
         }
     }
 }

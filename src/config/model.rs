@@ -89,8 +89,8 @@ pub struct Server {
     /// Who may call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<ServerAuth>,
-    /// How long a caller may wait for its events to settle.
-    pub settle_timeout: Span,
+    /// How long a caller may wait until its events are kept.
+    pub accept_timeout: Span,
     /// Connections at once on `listen`.
     pub max_connections: u32,
     /// How the process ends.
@@ -104,7 +104,7 @@ impl Default for Server {
             listen: local(4566),
             admin: local(4567),
             auth: None,
-            settle_timeout: Span(Duration::from_secs(20)),
+            accept_timeout: Span(Duration::from_secs(20)),
             max_connections: 1024,
             shutdown: Shutdown::default(),
         }
@@ -198,6 +198,10 @@ pub struct Limits {
     pub in_flight_events: u32,
     /// Their bytes.
     pub in_flight_bytes: Size,
+    /// Bytes of the journal of events that came over HTTP; beyond, requests are refused.
+    pub journal_bytes: Size,
+    /// Bytes of the retry log of a target; beyond, its deliveries hold their sources. `0` does without.
+    pub retry_log_bytes: Size,
 }
 
 impl Default for Limits {
@@ -207,6 +211,8 @@ impl Default for Limits {
             pattern_bytes: Size(64 << 10),
             in_flight_events: 16_384,
             in_flight_bytes: Size(32 << 20),
+            journal_bytes: Size(1 << 30),
+            retry_log_bytes: Size(1 << 30),
         }
     }
 }
@@ -234,6 +240,28 @@ impl Default for IdentityConfig {
 pub struct Bus {
     /// How plain numbers in patterns compare.
     pub number_matching: NumberMatching,
+    /// What has an event that comes over HTTP when its request is answered.
+    pub durability: Durability,
+}
+
+/// What has an event when its request is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// The disk: it is written and synced.
+    #[default]
+    Journal,
+    /// Memory: it is lost if the process dies, as many as `limits.in_flight_events` at most.
+    Memory,
+}
+
+impl From<Durability> for crate::catalog::Durability {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Journal => Self::Journal,
+            Durability::Memory => Self::Memory,
+        }
+    }
 }
 
 /// How plain numbers in patterns compare.

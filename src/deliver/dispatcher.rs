@@ -5,19 +5,23 @@ use super::http::Endpoints;
 use super::kafka::Producers;
 use super::log::{LineSink, Writer};
 use super::nats::Connections;
+use super::parcel::Hold;
 use super::retry::Failure;
-use super::{Delivery, Outlet, Payload, RuleName, Shared, Sink, Timer};
+use super::retry_log::{Logs, Route};
+use super::{Delivery, Outlet, Parcel, Payload, RuleName, Shared, Sink, Timer};
 use crate::ack::Pending;
-use crate::catalog::{RetryPolicy, Target, TargetKind};
+use crate::catalog::{Order, RetryPolicy, Target, TargetKind};
 use crate::egress::Egress;
 use crate::envelope::{Batch, DeliveryId, Envelope, Position};
+use crate::journal::Reserve;
 use crate::metrics::Metrics;
 use crate::plan::{Plan, TargetId};
 use crate::tap::Taps;
+use crate::time;
 use crossbeam_channel::Sender;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Makes outlets and keeps those that a reload did not change.
@@ -37,22 +41,32 @@ impl Outlets {
     /// Starts the threads that deliveries need. `fatal` takes the reason when the process must stop.
     ///
     /// # Errors
-    /// The system has no threads to give.
+    /// The system has no threads to give, or the retry logs cannot be used.
     pub fn new(
         data_dir: &Path,
-        event_bytes: u64,
+        (event_bytes, log_bytes): (u64, u64),
         (runtime, egress): (&tokio::runtime::Handle, Egress),
         fatal: &Sender<String>,
+        reserve: &Arc<Reserve>,
         (metrics, taps): (&Arc<Metrics>, &Arc<Taps>),
-    ) -> std::io::Result<Self> {
+    ) -> Result<Self, String> {
+        let no_thread = |error: std::io::Error| format!("cannot start a thread: {error}");
+        let timer = Timer::spawn().map_err(no_thread)?;
+        let logs = match log_bytes {
+            0 => None,
+            _ => {
+                let logs = Logs::open(data_dir, log_bytes, reserve, (&timer, metrics));
+                Some(logs.map_err(|error| error.to_string())?)
+            }
+        };
         Ok(Self {
             data_dir: data_dir.to_owned(),
             producers: Producers::new(event_bytes),
             connections: Connections::default(),
             endpoints: Endpoints::new(runtime.clone(), egress),
-            files: Writer::spawn("sluice-files", fatal)?,
-            stdout: Writer::spawn("sluice-stdout", fatal)?,
-            shared: Shared { timer: Timer::spawn()?, metrics: Arc::clone(metrics), taps: Arc::clone(taps) },
+            files: Writer::spawn("sluice-files", fatal).map_err(no_thread)?,
+            stdout: Writer::spawn("sluice-stdout", fatal).map_err(no_thread)?,
+            shared: Shared { timer, logs, metrics: Arc::clone(metrics), taps: Arc::clone(taps) },
             open: HashMap::new(),
             queues: HashMap::new(),
         })
@@ -69,7 +83,9 @@ impl Outlets {
         for target in &plan.targets {
             let outlet = match self.open.get(&target.name) {
                 Some((known, outlet)) if known == target => Some(Arc::clone(outlet)),
-                _ => self.sink(target)?.map(|sink| Outlet::new(&target.name, sink, target.retry, &self.shared)),
+                _ => self
+                    .sink(target)?
+                    .map(|sink| Outlet::new(&target.name, sink, (target.retry, target.ordering), &self.shared)),
             };
             if let Some(outlet) = &outlet {
                 open.insert(target.name.clone(), (target.clone(), Arc::clone(outlet)));
@@ -80,14 +96,32 @@ impl Outlets {
         let queue_of = |target: &Target| {
             target.dead_letter.as_ref().and_then(|name| self.open.get(name)).map(|(_, outlet)| Arc::clone(outlet))
         };
-        let own_queues = plan.targets.iter().map(queue_of).collect();
-        let queues = plan.buses.iter().map(|bus| (Arc::clone(&bus.name), self.default_queue(&bus.name))).collect();
+        let own_queues: Vec<_> = plan.targets.iter().map(queue_of).collect();
+        let routes = outlets.iter().zip(&own_queues).filter_map(|(outlet, queue)| {
+            let outlet = Arc::clone(outlet.as_ref()?);
+            Some((outlet.name.to_string(), Route { outlet, queue: queue.clone() }))
+        });
+        let routes: HashMap<_, _> = routes.collect();
+        let queues: HashMap<_, _> =
+            plan.buses.iter().map(|bus| (Arc::clone(&bus.name), self.default_queue(&bus.name))).collect();
+        if let Some(logs) = &self.shared.logs {
+            logs.route(routes, queues.clone());
+        }
         let named = self.open.iter().map(|(name, (_, outlet))| (name.clone(), Arc::clone(outlet))).collect();
         Ok(Dispatcher { outlets, own_queues, queues, named })
     }
 
-    /// Waits until producers have sent what they hold, up to `deadline`.
+    /// Whether no delivery waits in a retry log.
+    pub fn is_idle(&self) -> bool {
+        self.shared.logs.as_ref().is_none_or(|logs| logs.is_empty())
+    }
+
+    /// Waits until retry logs have ended what they began, up to a second, and producers have sent what they hold, up to
+    /// `deadline`.
     pub fn flush(&self, deadline: Instant) {
+        if let Some(logs) = &self.shared.logs {
+            logs.drain(deadline.min(time::now() + Duration::from_secs(1)));
+        }
         self.producers.flush(deadline);
     }
 
@@ -115,7 +149,7 @@ impl Outlets {
             let folder = data_dir.join("dead-letters").join(bus.trim_start_matches('/'));
             let sink = Sink::Log(LineSink::folder(files, folder, true));
             let retry = RetryPolicy { max: Duration::from_secs(10), ..RetryPolicy::default() };
-            Outlet::new(&format!("dead-letters/{bus}"), sink, retry, shared)
+            Outlet::new(&format!("dead-letters/{bus}"), sink, (retry, Order::Partition), shared)
         });
         Arc::clone(made)
     }
@@ -197,7 +231,8 @@ impl Dispatcher {
             return;
         };
         let position = origin.position();
-        Outlet::submit(Delivery {
+        let (lanes, order) = outlet.lane(origin.key().as_deref(), &position);
+        let parcel = Parcel {
             id: DeliveryId::new(
                 (&origin.batch.source.name, &position),
                 origin.arrival(),
@@ -205,7 +240,6 @@ impl Dispatcher {
                 (&outlet.name, nth),
                 origin.way,
             ),
-            outlet: Arc::clone(outlet),
             queue: self.own_queues[target.0 as usize].clone(),
             last_resort: Arc::clone(last_resort),
             payload,
@@ -216,10 +250,16 @@ impl Dispatcher {
             source: Arc::clone(&origin.batch.source.name),
             position,
             read_at: origin.batch.read_at,
+            order,
+            lanes,
+            hold: Mutex::new(Hold::Source(pending)),
+        };
+        Outlet::submit(Delivery {
+            parcel: Arc::new(parcel),
+            outlet: Arc::clone(outlet),
             attempt_at: origin.batch.read_at,
             failed: 0,
             letter: None,
-            pending,
         });
     }
 
@@ -239,7 +279,7 @@ impl Dispatcher {
         let rule_name = rule.as_ref().map_or("", |rule| &rule.arn);
         let (position, arrival) = (origin.position(), origin.arrival());
         let letter = Letter { target: to.into(), failure, exhausted: None, retries: 0 };
-        Outlet::submit(Delivery {
+        let parcel = Parcel {
             id: DeliveryId::new(
                 (&origin.batch.source.name, &position),
                 arrival,
@@ -247,7 +287,6 @@ impl Dispatcher {
                 (to, nth),
                 origin.way,
             ),
-            outlet: Arc::clone(outlet),
             queue: None,
             last_resort: Arc::clone(last_resort),
             payload,
@@ -258,10 +297,16 @@ impl Dispatcher {
             source: Arc::clone(&origin.batch.source.name),
             position,
             read_at: origin.batch.read_at,
+            order: 0,
+            lanes: None,
+            hold: Mutex::new(Hold::Source(pending)),
+        };
+        Outlet::attempt(Delivery {
+            parcel: Arc::new(parcel),
+            outlet: Arc::clone(outlet),
             attempt_at: origin.batch.read_at,
             failed: 0,
             letter: Some(Box::new(letter)),
-            pending,
         });
     }
 }

@@ -123,6 +123,8 @@ async fn run(endpoint: Arc<Endpoint>, mut deliveries: UnboundedReceiver<Box<Deli
         if let Some(limiter) = &endpoint.limiter {
             limiter.until_ready().await;
         }
+        // What waited for its turn while the breaker opened waits on in the log.
+        let Some(delivery) = delivery.divert() else { continue };
         let endpoint = Arc::clone(&endpoint);
         tokio::spawn(async move {
             let result = endpoint.attempt(&delivery).await;

@@ -4,6 +4,7 @@
 //! exactly once (I2), by an outcome that is written down, never by being dropped. Leaves to others: what is delivered
 //! (`worker`), when offsets are committed (`source`).
 
+pub mod breaker;
 pub mod dead_letter;
 pub mod dispatcher;
 pub mod http;
@@ -11,53 +12,35 @@ pub mod kafka;
 pub mod log;
 pub mod nats;
 mod notice;
+pub mod parcel;
 pub mod retry;
+pub mod retry_log;
 mod timer;
+mod watch;
 
 pub use dispatcher::{Dispatcher, Outlets};
+pub use parcel::{Parcel, Payload};
 pub use timer::Timer;
 
-use crate::ack::Pending;
-use crate::catalog::RetryPolicy;
-use crate::envelope::{DeliveryId, Position};
+use crate::catalog::{Order, RetryPolicy};
+use crate::envelope::{self, Position};
 use crate::metrics::{Latency, Metrics, labels};
 use crate::tap::{Seen, Stage, Taps};
 use crate::time;
+use breaker::{Admit, Breaker};
 use dead_letter::Letter;
+use parcel::Hold;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use retry::{Class, Failure, Next};
-use std::ops::{Deref, Range};
-use std::sync::Arc;
+use retry_log::{Logs, RetryLog};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+use watch::Watch;
 
-/// Bytes of an event: shared with its batch, or its own.
-#[derive(Clone)]
-pub enum Payload {
-    /// A part of a batch's bytes.
-    Shared(Arc<Vec<u8>>, Range<usize>),
-    /// Bytes of its own.
-    Own(Arc<[u8]>),
-}
-
-impl Deref for Payload {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Payload::Shared(bytes, range) => &bytes[range.clone()],
-            Payload::Own(bytes) => bytes,
-        }
-    }
-}
-
-impl Payload {
-    /// Lets go of the batch.
-    fn detach(&mut self) {
-        if let Payload::Shared(..) = self {
-            *self = Payload::Own(Arc::from(&**self));
-        }
-    }
-}
+/// A delivery that must wait longer for its next attempt than this waits in the retry log.
+const QUICK: Duration = Duration::from_millis(100);
 
 /// The header that ties a delivery to the call that brought its event.
 pub const TRACE_HEADER: &str = "X-Amzn-Trace-Id";
@@ -71,40 +54,26 @@ pub struct RuleName {
     pub arn: Arc<str>,
 }
 
-/// One event for one target.
+/// One attempt of one event for one target.
 pub struct Delivery {
-    /// The same for every attempt, restart and instance.
-    pub id: DeliveryId,
+    /// What all its attempts share.
+    pub parcel: Arc<Parcel>,
     /// What runs the target.
     pub outlet: Arc<Outlet>,
-    /// The target's own dead-letter queue, if it has one.
-    pub queue: Option<Arc<Outlet>>,
-    /// The bus's default queue: what takes the event when nothing else does.
-    pub last_resort: Arc<Outlet>,
-    /// What the target receives.
-    pub payload: Payload,
-    /// What the sink takes from the event beside the payload: a record's key, or the subject of a message.
-    pub key: Option<Payload>,
-    /// The bus whose rule matched.
-    pub bus: Arc<str>,
-    /// Goes along as [`TRACE_HEADER`] where a target has headers.
-    pub trace: Option<Arc<str>>,
-    /// The rule; `None` for a record that is no event.
-    pub rule: Option<RuleName>,
-    /// The source's name.
-    pub source: Arc<str>,
-    /// Where the record stood in it.
-    pub position: Position,
-    /// When the record was read.
-    pub read_at: Instant,
     /// When this attempt began.
     pub attempt_at: Instant,
     /// Attempts that failed.
     pub failed: u32,
     /// Why it is a dead letter, if it is one.
     pub letter: Option<Box<Letter>>,
-    /// What to settle.
-    pub pending: Pending,
+}
+
+impl Deref for Delivery {
+    type Target = Parcel;
+
+    fn deref(&self) -> &Parcel {
+        &self.parcel
+    }
 }
 
 /// What runs a target: its sink, its policy, its counters. Deliveries keep it alive across reloads.
@@ -115,16 +84,31 @@ pub struct Outlet {
     pub sink: Sink,
     /// When to give up.
     pub retry: RetryPolicy,
-    /// Where failed attempts wait.
+    /// What its deliveries must not be overtaken by.
+    ordering: Order,
+    /// Where failed attempts wait for a moment.
     timer: Arc<Timer>,
+    /// Where deliveries wait for longer, if they may: what keeps lines on this disk has none.
+    logs: Option<Arc<Logs>>,
+    log: OnceLock<Arc<RetryLog>>,
+    watch: Watch,
+    breaker: Mutex<Breaker>,
+    /// The last attempt that ended has failed.
+    failing: AtomicBool,
+    /// The breaker is open: new deliveries wait in the log.
+    troubled: AtomicBool,
+    /// Attempts take long: the same.
+    slow: AtomicBool,
     metrics: OutletMetrics,
     taps: Arc<Taps>,
 }
 
 /// What all outlets share.
 pub struct Shared {
-    /// Where failed attempts wait.
+    /// Where failed attempts wait for a moment.
     pub timer: Arc<Timer>,
+    /// Where deliveries wait for longer.
+    pub logs: Option<Arc<Logs>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Who watches.
@@ -148,6 +132,7 @@ struct OutletMetrics {
     dead_lettered: Counter,
     attempts: Counter,
     in_flight: Gauge,
+    breaker: Gauge,
     duration: Latency,
     age: Latency,
     metrics: Arc<Metrics>,
@@ -165,6 +150,7 @@ impl OutletMetrics {
             dead_lettered: outcome("dead_lettered"),
             attempts: families.target_attempts.get_or_create_owned(&own),
             in_flight: families.target_in_flight.get_or_create_owned(&own),
+            breaker: families.breaker_open.get_or_create_owned(&own),
             duration: families.target_duration.get_or_create_owned(&own),
             age: families.event_age.get_or_create_owned(&own),
             metrics: Arc::clone(metrics),
@@ -174,24 +160,66 @@ impl OutletMetrics {
 
 impl Outlet {
     /// An outlet for `sink`.
-    pub fn new(name: &str, sink: Sink, retry: RetryPolicy, shared: &Shared) -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new(name: &str, sink: Sink, (retry, ordering): (RetryPolicy, Order), shared: &Shared) -> Arc<Self> {
+        let logs = shared.logs.as_ref().filter(|_| !matches!(sink, Sink::Log(_))).map(Arc::clone);
+        let log = logs.as_ref().and_then(|logs| logs.get(name));
+        let outlet = Arc::new(Self {
             name: name.into(),
             sink,
             retry,
+            ordering,
             timer: Arc::clone(&shared.timer),
+            logs,
+            log: log.map_or_else(OnceLock::new, OnceLock::from),
+            watch: Watch::default(),
+            breaker: Mutex::default(),
+            failing: AtomicBool::new(false),
+            troubled: AtomicBool::new(false),
+            slow: AtomicBool::new(false),
             metrics: OutletMetrics::new(&shared.metrics, name),
             taps: Arc::clone(&shared.taps),
-        })
+        });
+        if outlet.logs.is_some() {
+            shared.timer.watch(&outlet);
+        }
+        outlet
     }
 
-    /// Starts an attempt. Never blocks: what the sink has no room for waits in a queue that the source's credit
-    /// bounds (I7, I11).
-    pub fn submit(mut delivery: Delivery) {
+    /// Takes a delivery: begins an attempt, or has it wait in the retry log while the target is in trouble, or others
+    /// wait there that were never tried (I8). Never blocks: what the sink has no room for waits in a queue that the
+    /// source's credit bounds (I7, I11).
+    pub fn submit(delivery: Delivery) {
+        let turn = match &delivery.lanes {
+            Some(lanes) => Arc::clone(lanes).arrive(delivery),
+            None => Some(delivery),
+        };
+        if let Some(delivery) = turn {
+            Self::begin(delivery);
+        }
+    }
+
+    /// The same for a delivery whose turn has come.
+    fn begin(delivery: Delivery) {
+        let outlet = Arc::clone(&delivery.outlet);
+        if delivery.letter.is_none() && outlet.detour() {
+            match outlet.keep(delivery, time::now()) {
+                Ok(()) => {}
+                Err(delivery) => Self::attempt(delivery),
+            }
+        } else {
+            Self::attempt(delivery);
+        }
+    }
+
+    /// Begins an attempt.
+    pub fn attempt(mut delivery: Delivery) {
         delivery.attempt_at = time::now();
         let outlet = Arc::clone(&delivery.outlet);
         outlet.metrics.attempts.inc();
         outlet.metrics.in_flight.inc();
+        if outlet.logs.is_some() && delivery.letter.is_none() {
+            outlet.watch.begin(delivery.attempt_at, &delivery.parcel, delivery.failed);
+        }
         match &outlet.sink {
             Sink::Kafka(topic) => topic.submit(delivery),
             Sink::Nats(subject) => subject.submit(delivery),
@@ -199,9 +227,113 @@ impl Outlet {
             Sink::Log(lines) => lines.submit(delivery),
         }
     }
+
+    fn detour(&self) -> bool {
+        self.troubled.load(Ordering::Acquire)
+            || self.slow.load(Ordering::Acquire)
+            || self.log.get().is_some_and(|log| log.fresh() > 0)
+    }
+
+    /// The target's retry log; made when it is wanted first.
+    fn log(&self) -> Option<&Arc<RetryLog>> {
+        if let Some(log) = self.log.get() {
+            return Some(log);
+        }
+        match self.logs.as_ref()?.of(&self.name) {
+            Ok(log) => Some(self.log.get_or_init(|| log)),
+            Err(error) => {
+                notice::report(&self.name, &Failure::retry("INTERNAL_ERROR", format!("no retry log: {error}")));
+                None
+            }
+        }
+    }
+
+    /// The log that keeps its target's order, and the order of a delivery that comes by this key or, without one, from
+    /// this partition.
+    fn lane(&self, key: Option<&[u8]>, position: &Position) -> (Option<Arc<RetryLog>>, u64) {
+        if self.ordering != Order::Key {
+            return (None, 0);
+        }
+        let order = envelope::order(key, position);
+        // Without a log the source goes on holding what fails, and nothing overtakes it there but its own repetition.
+        self.log().map_or((None, 0), |log| (Some(Arc::clone(log)), order))
+    }
+
+    /// Has a delivery wait in the retry log.
+    fn keep(&self, delivery: Delivery, due: Instant) -> Result<(), Delivery> {
+        match self.log() {
+            Some(log) => log.keep(delivery, due),
+            None => Err(delivery),
+        }
+    }
+
+    /// Whether the log may begin an attempt.
+    pub fn admit(&self) -> Admit {
+        self.breaker().admit(time::now())
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Spills deliveries whose attempts take long.
+    fn look(&self, now: Instant) {
+        let (held, slow) = self.watch.look(now);
+        self.slow.store(slow, Ordering::Release);
+        if let Some(log) = if held.is_empty() { None } else { self.log() } {
+            for (parcel, failed) in held {
+                log.keep_under_way(&parcel, failed);
+            }
+        }
+    }
+
+    /// The target has answered, if only with a refusal.
+    fn good(&self) {
+        if self.failing.load(Ordering::Acquire) {
+            let mut breaker = self.breaker();
+            breaker.good();
+            self.failing.store(false, Ordering::Release);
+            self.troubled.store(false, Ordering::Release);
+            drop(breaker);
+            self.metrics.breaker.set(0);
+            if let Some(log) = self.log.get() {
+                log.look();
+            }
+        }
+    }
+
+    fn bad(&self, now: Instant, failure: &Failure, chance: f64) {
+        if self.logs.is_none() {
+            return;
+        }
+        let mut breaker = self.breaker();
+        breaker.bad(now, failure.pause, (self.retry.initial, self.retry.max), chance);
+        let closed = breaker.is_closed();
+        self.failing.store(true, Ordering::Release);
+        self.troubled.store(!closed, Ordering::Release);
+        drop(breaker);
+        self.metrics.breaker.set(i64::from(!closed));
+    }
 }
 
 impl Delivery {
+    /// Gives up an attempt that a sink has not begun, where the target is in trouble and the source still waits.
+    pub fn divert(self: Box<Self>) -> Option<Box<Self>> {
+        let outlet = Arc::clone(&self.outlet);
+        let held = matches!(*self.hold(), Hold::Source(_));
+        if !held || self.letter.is_some() || !outlet.troubled.load(Ordering::Acquire) {
+            return Some(self);
+        }
+        outlet.metrics.in_flight.dec();
+        match outlet.keep(*self, time::now()) {
+            Ok(()) => None,
+            Err(delivery) => {
+                outlet.metrics.in_flight.inc();
+                Some(Box::new(delivery))
+            }
+        }
+    }
+
     /// Ends an attempt: settles, waits for the next one, or becomes a dead letter.
     pub fn finish(mut self, result: Result<(), Failure>) {
         let outlet = Arc::clone(&self.outlet);
@@ -210,34 +342,70 @@ impl Delivery {
         let failure = match result {
             Ok(()) => {
                 outlet.metrics.duration.record(now.duration_since(self.attempt_at), 1);
-                outlet.metrics.age.record(now.duration_since(self.read_at), 1);
+                outlet.metrics.age.record(now.saturating_duration_since(self.read_at), 1);
                 outlet.metrics.delivered.inc();
+                outlet.good();
                 if outlet.taps.any() {
                     self.show(&outlet);
                 }
-                return self.pending.settle();
+                return self.settle();
             }
             Err(failure) => failure,
         };
         self.failed += 1;
+        let chance = retry::jitter(self.id, self.failed);
         let (policy, class) = match self.letter {
             // A dead letter that its queue can never take goes to the bus's own.
             Some(_) if failure.class == Class::Permanent && !Arc::ptr_eq(&outlet, &self.last_resort) => {
                 notice::report(&outlet.name, &failure);
                 self.outlet = Arc::clone(&self.last_resort);
-                return Outlet::submit(self);
+                return Outlet::attempt(self);
             }
             // Otherwise it is tried until it is kept.
             Some(_) => (RetryPolicy { max_attempts: u32::MAX, max_age: Duration::MAX, ..outlet.retry }, Class::Retry),
             None => (outlet.retry, failure.class),
         };
-        let age = now.duration_since(self.read_at);
-        match retry::next(&policy, self.failed - 1, age, class, retry::jitter(self.id, self.failed)) {
-            Next::Again(delay) => self.wait(&outlet, &failure, now + delay.max(failure.pause)),
+        match failure.class {
+            Class::Permanent => outlet.good(),
+            Class::Retry => outlet.bad(now, &failure, chance),
+        }
+        let age = now.saturating_duration_since(self.read_at);
+        match retry::next(&policy, self.failed - 1, age, class, chance) {
+            Next::Again(delay) => self.again(&outlet, &failure, now + delay.max(failure.pause)),
             Next::DeadLetter(exhausted) => {
                 outlet.metrics.dead_lettered.inc();
                 self.bury(failure, exhausted);
             }
+        }
+    }
+
+    /// Waits for the next attempt: in the log that has it, for a moment in memory, else in the retry log.
+    fn again(self, outlet: &Arc<Outlet>, failure: &Failure, due: Instant) {
+        let families = &outlet.metrics.metrics.families;
+        if self.letter.is_some() {
+            families.dlq_write_errors.get_or_create(&labels([("target", &outlet.name)])).inc();
+        }
+        let reason = labels([("target", &outlet.name), ("reason", failure.code)]);
+        families.target_retries.get_or_create(&reason).inc();
+        notice::report(&outlet.name, failure);
+        if self.letter.is_some() {
+            return outlet.timer.wait(due, self);
+        }
+        let mut hold = self.hold();
+        if let Hold::Log { .. } = &*hold {
+            let logged = std::mem::replace(&mut *hold, Hold::Ended);
+            drop(hold);
+            if let Hold::Log { log, sequence, released } = logged {
+                log.postpone((sequence, self.order), released, (self.failed, due));
+            }
+            return;
+        }
+        drop(hold);
+        if due.saturating_duration_since(time::now()) <= QUICK {
+            return outlet.timer.wait(due, self);
+        }
+        if let Err(delivery) = outlet.keep(self, due) {
+            outlet.timer.wait(due, delivery);
         }
     }
 
@@ -253,24 +421,9 @@ impl Delivery {
         });
     }
 
-    fn wait(mut self, outlet: &Arc<Outlet>, failure: &Failure, due: Instant) {
-        let families = &outlet.metrics.metrics.families;
-        if self.letter.is_some() {
-            families.dlq_write_errors.get_or_create(&labels([("target", &outlet.name)])).inc();
-        }
-        let reason = labels([("target", &outlet.name), ("reason", failure.code)]);
-        families.target_retries.get_or_create(&reason).inc();
-        notice::report(&outlet.name, failure);
-        self.payload.detach();
-        if let Some(key) = &mut self.key {
-            key.detach();
-        }
-        outlet.timer.wait(due, self);
-    }
-
     /// Sends the event to the dead-letter queue, with its cause.
     pub fn bury(mut self, failure: Failure, exhausted: Option<retry::Exhausted>) {
-        let queue = self.queue.take().unwrap_or_else(|| Arc::clone(&self.last_resort));
+        let queue = self.queue.clone().unwrap_or_else(|| Arc::clone(&self.last_resort));
         let families = &self.outlet.metrics.metrics.families;
         let from = labels([("target", &self.outlet.name), ("reason", failure.code)]);
         families.dlq_events.get_or_create(&from).inc();
@@ -283,6 +436,6 @@ impl Delivery {
         }));
         self.failed = 0;
         self.outlet = queue;
-        Outlet::submit(self);
+        Outlet::attempt(self);
     }
 }

@@ -1,11 +1,15 @@
-//! Failed attempts wait here for their next try. Bounded by the credit that the waiting deliveries hold.
+//! Failed attempts wait here for a moment, bounded by the credit that they hold; and from here targets are looked at,
+//! whether their attempts take long.
 
 use super::{Delivery, Outlet};
 use crate::time;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
+
+/// How often targets are looked at.
+const LOOK: Duration = Duration::from_millis(250);
 
 struct Waiting {
     due: Instant,
@@ -38,6 +42,7 @@ impl Ord for Waiting {
 pub struct Timer {
     waiting: Mutex<BinaryHeap<Waiting>>,
     changed: Condvar,
+    watched: Mutex<Vec<Weak<Outlet>>>,
 }
 
 impl Timer {
@@ -58,14 +63,37 @@ impl Timer {
         self.changed.notify_one();
     }
 
+    /// Looks at an outlet from now on, as long as there is one.
+    pub fn watch(&self, outlet: &Arc<Outlet>) {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(outlet));
+    }
+
+    /// Looks at the outlets; returns when to look again.
+    fn look(&self, now: Instant) -> Instant {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.retain(|outlet| outlet.strong_count() > 0);
+        let outlets: Vec<_> = watched.iter().filter_map(Weak::upgrade).collect();
+        drop(watched);
+        for outlet in &outlets {
+            outlet.look(now);
+        }
+        now + LOOK
+    }
+
     fn run(&self) {
+        let mut look = time::now();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let now = time::now();
+            if look <= now {
+                drop(waiting);
+                look = self.look(now);
+                waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            }
             let next = match waiting.peek() {
                 Some(first) if first.due <= now => None,
-                Some(first) => Some(first.due - now),
-                None => Some(Duration::from_hours(1)),
+                Some(first) => Some(first.due.min(look).saturating_duration_since(now)),
+                None => Some(look.saturating_duration_since(now)),
             };
             match next {
                 Some(pause) => {
@@ -75,7 +103,7 @@ impl Timer {
                     let due = waiting.pop();
                     drop(waiting);
                     if let Some(due) = due {
-                        Outlet::submit(due.delivery);
+                        Outlet::begin(due.delivery);
                     }
                     waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 }

@@ -1,25 +1,37 @@
-//! Events that come over HTTP: each is a run of its own, so that each request hears when its events are settled.
+//! Events that come over HTTP: kept in the journal before their requests are answered, then routed.
 //!
-//! In: [`Arrival`]s. Out: batches of one, and for each a word when it is settled. Promises: nothing is taken without
-//! credit (I7); an event whose caller has gone is routed all the same. Leaves to others: what a request means (`api`).
+//! In: [`Arrival`]s, and what an earlier process left. Out: batches in which each event is a run of its own, and for each
+//! arrival a word when it is kept. Promises: a kept event is routed, and given up by the journal only when it is settled;
+//! nothing is routed without credit (I7); an event whose caller has gone is routed all the same. What the buffer has no
+//! room for is read back from the journal. Leaves to others: what a request means (`api`).
 
 use super::{Feed, Stop};
 use crate::ack::{Receipt, Report, Run};
 use crate::credit::{Credit, Window};
 use crate::envelope::{Batch, Envelope, Lanes, OpenRun, SourceInfo};
+use crate::journal::{Journal, JournalError, Live, Reserve};
 use crate::metrics::{Metrics, labels};
 use crate::time;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// How often the thread without anything to do looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long the journal may take at the end to write what is done with.
+const FLUSH: Duration = Duration::from_secs(1);
 /// Bytes that one permit stands for.
 const PERMIT_BYTES: u64 = 1024;
+/// A batch's events, and bytes beyond which it takes no more.
+const BATCH: (usize, usize) = (256, 256 << 10);
+/// The partition of runs that the journal keeps, and of those that only memory has.
+const KEPT: u32 = 0;
+const IN_MEMORY: u32 = 1;
 
 /// An event as it comes in; its bytes are an EventBridge event.
 pub struct Arrival {
@@ -33,23 +45,26 @@ pub struct Arrival {
     pub trace: Option<Arc<str>>,
 }
 
-/// Why an event was not settled in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unsettled {
-    /// It was never taken: there was no room for it.
+/// Why an event was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// There was no room for it in memory.
     Busy,
-    /// It was taken and is still under way.
+    /// It was not on the disk in time; it may still be routed.
     Late,
     /// The process is about to end.
     Draining,
+    /// The journal does not take it.
+    Journal(String),
 }
 
-impl std::fmt::Display for Unsettled {
+impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Busy => "too many events are in flight; try again later",
-            Self::Late => "the event was not settled in time; it may still be delivered",
+            Self::Late => "the event was not kept in time; it may still be delivered",
             Self::Draining => "the process is about to end; try again",
+            Self::Journal(why) => why,
         })
     }
 }
@@ -59,152 +74,341 @@ impl std::fmt::Display for Unsettled {
 pub struct Inlet(Arc<Shared>);
 
 struct Shared {
-    batches: Sender<Batch>,
+    journal: Journal<Ticket>,
+    ready: Sender<Ready>,
     report: Arc<Report>,
     credit: Arc<Credit>,
-    /// Free events, and free bytes in units of [`PERMIT_BYTES`].
+    window: Window,
+    /// Bytes of events that wait in memory for their turn.
+    waiting: AtomicU64,
+    /// Arrivals that the journal is about to keep.
+    arriving: AtomicU64,
+    /// Free events, and free bytes in units of [`PERMIT_BYTES`], for those that only memory has.
     room: [Arc<Semaphore>; 2],
-    bytes: u64,
-    open: Mutex<HashMap<u64, Open>>,
+    units: u64,
+    in_memory: Mutex<HashMap<u64, [OwnedSemaphorePermit; 2]>>,
     next: AtomicU64,
     stop: Stop,
     metrics: Arc<Metrics>,
 }
 
-/// What an event holds until it is settled.
-struct Open {
-    _room: [OwnedSemaphorePermit; 2],
-    settled: oneshot::Sender<()>,
+struct Ticket {
+    arrival: Arrival,
+    word: oneshot::Sender<Result<(), JournalError>>,
+}
+
+/// An event whose turn comes.
+struct Ready {
+    partition: u32,
+    sequence: u64,
+    /// `None` where it is to be read back.
+    arrival: Option<Arrival>,
+}
+
+/// What the journal keeps in front of an event.
+#[derive(Serialize, Deserialize)]
+struct Kept<'a> {
+    source: &'a str,
+    bus: &'a str,
+    id: &'a str,
+    trace: Option<&'a str>,
 }
 
 /// The inlet's end at the lanes.
 pub struct InletSource {
     inlet: Inlet,
-    batches: Receiver<Batch>,
+    ready: Receiver<Ready>,
+    /// What did not fit into the last batch.
+    next: Option<(Ready, Arrival)>,
+    /// Finds the source of an event that is read back: by name and bus.
+    known: Known,
 }
 
+/// Finds a source by its name and bus; `None` where there is none any more.
+pub type Known = Box<dyn Fn(&str, &str) -> Option<Arc<SourceInfo>> + Send>;
+
 impl Inlet {
-    /// An inlet and its end at the lanes. `runtime` runs what tells callers.
-    pub fn new(window: Window, feed: &Feed) -> (Self, InletSource) {
-        // Bounded by the permits that its events hold.
-        let (batches, at_lanes) = unbounded();
+    /// An inlet and its end at the lanes, on the journal in `folder`.
+    ///
+    /// # Errors
+    /// [`JournalError::Unusable`].
+    pub fn new(
+        (folder, max_bytes, reserve): (&Path, u64, &Arc<Reserve>),
+        window: Window,
+        known: Known,
+        feed: &Feed,
+    ) -> Result<(Self, InletSource), JournalError> {
+        let me: Arc<OnceLock<Weak<Shared>>> = Arc::default();
+        let outcome = {
+            let me = Arc::clone(&me);
+            Box::new(move |kept: Vec<(Ticket, u64)>, result: Result<(), JournalError>| {
+                if let Some(shared) = me.get().and_then(Weak::upgrade) {
+                    shared.kept(kept, &result);
+                }
+            })
+        };
+        let (journal, found) = Journal::open(("sluice-journal", folder), max_bytes, reserve, outcome)?;
+        let skipped = feed.metrics.families.journal_skipped.get_or_create_owned(&labels([("target", "")]));
+        skipped.inc_by(found.skipped);
+        // Bounded by the journal: 24 bytes a record, and by `waiting` what they hold.
+        let (ready, at_lanes) = unbounded();
         let units = usize::try_from(window.bytes / PERMIT_BYTES).unwrap_or(usize::MAX);
         let room =
             [window.events as usize, units].map(|n| Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS))));
-        let inlet = Self(Arc::new(Shared {
-            batches,
+        let shared = Arc::new(Shared {
+            journal,
+            ready,
             report: Arc::default(),
             credit: Arc::new(Credit::new(window)),
-            bytes: (room[1].available_permits() as u64).min(u64::from(u32::MAX)),
+            window,
+            waiting: AtomicU64::new(0),
+            arriving: AtomicU64::new(0),
+            units: (room[1].available_permits() as u64).min(u64::from(u32::MAX)),
             room,
-            open: Mutex::default(),
+            in_memory: Mutex::default(),
             next: AtomicU64::new(0),
             stop: feed.stop.clone(),
             metrics: Arc::clone(&feed.metrics),
-        }));
-        let tell = inlet.clone();
-        feed.runtime.spawn(async move { tell.tell().await });
-        (inlet.clone(), InletSource { inlet, batches: at_lanes })
+        });
+        me.get_or_init(|| Arc::downgrade(&shared));
+        if !found.live.is_empty() || found.skipped > 0 {
+            let (skipped, cut) = (found.skipped, found.cut);
+            tracing::info!(events = found.live.len(), skipped, cut, "the journal has events from before");
+        }
+        for Live { sequence, .. } in found.live {
+            shared.ready(Ready { partition: KEPT, sequence, arrival: None });
+        }
+        let inlet = Self(shared);
+        Ok((inlet.clone(), InletSource { inlet, ready: at_lanes, next: None, known }))
     }
 
-    /// Takes an event and waits until it is settled, `deadline` at most.
+    /// Takes an event and waits until the journal has it, `deadline` at most.
     ///
     /// # Errors
-    /// [`Unsettled`].
-    pub async fn settle(&self, arrival: Arrival, deadline: tokio::time::Instant) -> Result<(), Unsettled> {
+    /// [`Refused`].
+    pub async fn keep(&self, arrival: Arrival, deadline: tokio::time::Instant) -> Result<(), Refused> {
         let shared = &self.0;
-        let units = (arrival.event.len() as u64 / PERMIT_BYTES + 1).min(shared.bytes) as u32;
+        // Counted before it is asked whether there is an end in sight: the end waits for those counted.
+        shared.arriving.fetch_add(1, Ordering::AcqRel);
+        if shared.stop.is_set() {
+            shared.arriving.fetch_sub(1, Ordering::AcqRel);
+            return Err(Refused::Draining);
+        }
+        shared.count(&arrival);
+        let (word, kept) = oneshot::channel();
+        let body = encode(&arrival);
+        if let Err((_, error)) = shared.journal.put(body, Ticket { arrival, word }) {
+            shared.arriving.fetch_sub(1, Ordering::AcqRel);
+            return Err(Refused::Journal(error.to_string()));
+        }
+        match tokio::time::timeout_at(deadline, kept).await {
+            Ok(Ok(result)) => result.map_err(|error| Refused::Journal(error.to_string())),
+            _ => Err(Refused::Late),
+        }
+    }
+
+    /// Takes an event into memory alone, waiting for room until `deadline`: it is lost if the process dies.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn remember(&self, arrival: Arrival, deadline: tokio::time::Instant) -> Result<(), Refused> {
+        let shared = &self.0;
+        let units = (arrival.event.len() as u64 / PERMIT_BYTES + 1).min(shared.units) as u32;
         let room = async {
             let events = Arc::clone(&shared.room[0]).acquire_owned().await;
             let bytes = Arc::clone(&shared.room[1]).acquire_many_owned(units).await;
             events.ok().zip(bytes.ok())
         };
-        let room = tokio::time::timeout_at(deadline, room).await.ok().flatten().ok_or(Unsettled::Busy)?;
-        if shared.stop.is_set() {
-            return Err(Unsettled::Draining);
+        let (events, bytes) = tokio::time::timeout_at(deadline, room).await.ok().flatten().ok_or(Refused::Busy)?;
+        shared.arriving.fetch_add(1, Ordering::AcqRel);
+        let stopping = shared.stop.is_set();
+        if !stopping {
+            shared.count(&arrival);
+            let sequence = shared.next.fetch_add(1, Ordering::Relaxed);
+            shared.in_memory().insert(sequence, [events, bytes]);
+            shared.ready(Ready { partition: IN_MEMORY, sequence, arrival: Some(arrival) });
         }
-        let own = labels([("source", &arrival.info.name)]);
-        let families = &shared.metrics.families;
-        families.source_events.get_or_create(&own).inc();
-        families.source_bytes.get_or_create(&own).inc_by(arrival.event.len() as u64);
-        let (settled, word) = oneshot::channel();
-        let sequence = shared.next.fetch_add(1, Ordering::Relaxed);
-        let open = Open { _room: [room.0, room.1], settled };
-        shared.open.lock().unwrap_or_else(PoisonError::into_inner).insert(sequence, open);
-        // Nothing is waited for between taking the event and passing it on: a caller may go at any time.
-        if shared.batches.send(shared.batch(sequence, arrival)).is_err() {
-            shared.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&sequence);
-            return Err(Unsettled::Draining);
-        }
-        match tokio::time::timeout_at(deadline, word).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(Unsettled::Late),
-        }
-    }
-
-    /// Tells callers that their events are settled.
-    async fn tell(&self) {
-        loop {
-            for run in self.0.report.next().await {
-                let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&run.sequence);
-                // A caller that has gone does not hear it.
-                if let Some(open) = open {
-                    open.settled.send(()).unwrap_or_default();
-                }
-            }
-        }
-    }
-
-    fn idle(&self) -> bool {
-        self.0.open.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        shared.arriving.fetch_sub(1, Ordering::AcqRel);
+        if stopping { Err(Refused::Draining) } else { Ok(()) }
     }
 }
 
 impl Shared {
-    fn batch(&self, sequence: u64, arrival: Arrival) -> Batch {
-        let bytes = arrival.event.len();
-        let run = Run { partition: 0, generation: 0, sequence, after: 0, events: 1, bytes: bytes as u64 };
-        let receipt = Receipt::open(run, &self.report, &self.credit);
-        let envelope = Envelope {
-            payload: 0..bytes,
-            key: None,
-            headers: Vec::new(),
-            trace: arrival.trace,
-            run: 0,
-            offset: 0,
-            time_millis: time::wall_millis(),
-        };
-        Batch {
-            source: arrival.info,
-            bytes: Arc::new(arrival.event),
-            envelopes: vec![envelope],
-            runs: vec![OpenRun { topic: arrival.id, partition: 0, receipt }],
-            read_at: time::now(),
+    fn in_memory(&self) -> std::sync::MutexGuard<'_, HashMap<u64, [OwnedSemaphorePermit; 2]>> {
+        self.in_memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, arrival: &Arrival) {
+        let own = labels([("source", &arrival.info.name)]);
+        self.metrics.families.source_events.get_or_create(&own).inc();
+        self.metrics.families.source_bytes.get_or_create(&own).inc_by(arrival.event.len() as u64);
+    }
+
+    fn ready(&self, ready: Ready) {
+        // The other end goes only with the process.
+        self.ready.send(ready).unwrap_or_default();
+    }
+
+    /// Hears what has become of arrivals.
+    fn kept(&self, kept: Vec<(Ticket, u64)>, result: &Result<(), JournalError>) {
+        for (Ticket { arrival, word }, sequence) in kept {
+            if result.is_ok() {
+                let bytes = arrival.event.len() as u64;
+                let room = self.waiting.load(Ordering::Relaxed) + bytes <= self.window.bytes;
+                if room {
+                    self.waiting.fetch_add(bytes, Ordering::Relaxed);
+                }
+                self.ready(Ready { partition: KEPT, sequence, arrival: room.then_some(arrival) });
+            }
+            self.arriving.fetch_sub(1, Ordering::AcqRel);
+            // A caller that has gone does not hear it.
+            word.send(result.clone()).unwrap_or_default();
+        }
+    }
+
+    /// Gives up what is settled.
+    fn settle(&self, runs: Vec<Run>) {
+        for run in runs {
+            match run.partition {
+                KEPT => self.journal.remove(run.sequence),
+                _ => drop(self.in_memory().remove(&run.sequence)),
+            }
         }
     }
 }
 
+fn encode(arrival: &Arrival) -> Vec<u8> {
+    let info = &arrival.info;
+    let kept = Kept { source: &info.name, bus: &info.bus, id: &arrival.id, trace: arrival.trace.as_deref() };
+    // Only a serializer without room fails.
+    let mut body = postcard::to_extend(&kept, Vec::with_capacity(arrival.event.len() + 128)).unwrap_or_default();
+    body.extend_from_slice(&arrival.event);
+    body
+}
+
 impl InletSource {
     /// Passes events to the lanes in turn, until everything is settled after [`Stop`].
-    pub fn run(self, lanes: &Lanes) {
-        let in_flight =
-            self.inlet.0.metrics.families.source_in_flight.get_or_create_owned(&labels([("source", "http")]));
+    pub fn run(mut self, lanes: &Lanes) {
+        let shared = Arc::clone(&self.inlet.0);
+        let in_flight = shared.metrics.families.source_in_flight.get_or_create_owned(&labels([("source", "http")]));
         let mut lane = 0;
         loop {
-            match self.batches.recv_timeout(LOOK) {
-                Ok(batch) => {
-                    if !lanes.send(lane, batch) {
-                        return;
+            shared.settle(shared.report.take(Duration::ZERO));
+            in_flight.set(shared.credit.events());
+            if shared.credit.exhausted() {
+                shared.report.wait(LOOK);
+                continue;
+            }
+            let idle = || shared.arriving.load(Ordering::Acquire) == 0 && shared.credit.events() == 0;
+            let stopped = shared.stop.is_set() && idle();
+            match self.first() {
+                Ok(first) => {
+                    if let Some(batch) = self.batch(first) {
+                        if !lanes.send(lane, batch) {
+                            return;
+                        }
+                        lane = (lane + 1) % lanes.count();
                     }
-                    lane = (lane + 1) % lanes.count();
-                    in_flight.set(self.inlet.0.credit.events());
                 }
-                Err(RecvTimeoutError::Timeout) if self.inlet.0.stop.is_set() && self.inlet.idle() => return,
-                Err(RecvTimeoutError::Timeout) => {
-                    in_flight.set(self.inlet.0.credit.events());
+                Err(RecvTimeoutError::Timeout) if stopped => {
+                    shared.settle(shared.report.take(Duration::ZERO));
+                    shared.journal.flush(time::now() + FLUSH);
+                    return;
                 }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    fn first(&mut self) -> Result<(Ready, Option<Arrival>), RecvTimeoutError> {
+        if let Some((ready, arrival)) = self.next.take() {
+            return Ok((ready, Some(arrival)));
+        }
+        self.ready.recv_timeout(LOOK).map(|mut ready| {
+            let arrival = ready.arrival.take();
+            (ready, arrival)
+        })
+    }
+
+    /// A batch of what is ready, of one source and bus. `None` where the first could not be read back.
+    fn batch(&mut self, (ready, arrival): (Ready, Option<Arrival>)) -> Option<Batch> {
+        let first = self.arrival(&ready, arrival)?;
+        let mut batch = Batch {
+            source: Arc::clone(&first.info),
+            bytes: Arc::default(),
+            envelopes: Vec::new(),
+            runs: Vec::new(),
+            read_at: time::now(),
+        };
+        let mut bytes = Vec::new();
+        self.add(&mut batch, &mut bytes, &ready, first);
+        while batch.envelopes.len() < BATCH.0 && bytes.len() < BATCH.1 {
+            let Ok(mut ready) = self.ready.try_recv() else { break };
+            let arrival = ready.arrival.take();
+            let Some(arrival) = self.arrival(&ready, arrival) else { continue };
+            if arrival.info.name != batch.source.name || arrival.info.bus != batch.source.bus {
+                self.next = Some((ready, arrival));
+                break;
+            }
+            self.add(&mut batch, &mut bytes, &ready, arrival);
+        }
+        batch.bytes = Arc::new(bytes);
+        Some(batch)
+    }
+
+    fn add(&self, batch: &mut Batch, bytes: &mut Vec<u8>, ready: &Ready, arrival: Arrival) {
+        let (start, len) = (bytes.len(), arrival.event.len());
+        bytes.extend_from_slice(&arrival.event);
+        let shared = &self.inlet.0;
+        let run = Run {
+            partition: ready.partition,
+            generation: 0,
+            sequence: ready.sequence,
+            after: 0,
+            events: 1,
+            bytes: len as u64,
+        };
+        let receipt = Receipt::open(run, &shared.report, &shared.credit);
+        batch.envelopes.push(Envelope {
+            payload: start..start + len,
+            key: None,
+            headers: Vec::new(),
+            trace: arrival.trace,
+            run: batch.runs.len(),
+            offset: 0,
+            time_millis: time::wall_millis(),
+        });
+        batch.runs.push(OpenRun { topic: arrival.id, partition: 0, receipt });
+    }
+
+    /// An event whose turn has come, read back where memory does not have it.
+    fn arrival(&self, ready: &Ready, arrival: Option<Arrival>) -> Option<Arrival> {
+        let shared = &self.inlet.0;
+        if let Some(arrival) = arrival {
+            if ready.partition == KEPT {
+                shared.waiting.fetch_sub(arrival.event.len() as u64, Ordering::Relaxed);
+            }
+            return Some(arrival);
+        }
+        let body = match shared.journal.read(ready.sequence) {
+            Ok(body) => body,
+            Err(error) => {
+                tracing::error!(sequence = ready.sequence, "an event of the journal is lost: {error}");
+                shared.metrics.families.journal_skipped.get_or_create(&labels([("target", "")])).inc();
+                shared.journal.remove(ready.sequence);
+                return None;
+            }
+        };
+        let Ok((kept, event)) = postcard::take_from_bytes::<Kept<'_>>(&body) else {
+            tracing::error!(sequence = ready.sequence, "an event of the journal is of another version; it stays there");
+            return None;
+        };
+        let Some(info) = (self.known)(kept.source, kept.bus) else {
+            let (bus, id) = (kept.bus, kept.id);
+            tracing::warn!(bus, id, "an event of the journal waits for its bus to be declared");
+            return None;
+        };
+        Some(Arrival { info, id: kept.id.into(), event: event.to_vec(), trace: kept.trace.map(Into::into) })
     }
 }

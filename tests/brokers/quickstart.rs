@@ -96,7 +96,7 @@ pub fn partners(kafka: &Kafka) {
         guard
     };
     let post = |command: &str| {
-        let (printed, missing) = blocks::run(command, folder.path(), &environment, &["\"settled\":1".to_owned()]);
+        let (printed, missing) = blocks::run(command, folder.path(), &environment, &["\"accepted\":1".to_owned()]);
         assert!(missing.is_none(), "{command}\n{printed}");
     };
     let zendesk = route("zendesk.yaml");
@@ -110,16 +110,19 @@ pub fn partners(kafka: &Kafka) {
              curl -s http://$LISTEN/in/zendesk -H \"X-Zendesk-Webhook-Signature: $tag\" -H \"X-Zendesk-Webhook-Signature-Timestamp: $at\" -d \"$body\""
         ));
     }
-    drop(zendesk);
     let tickets = |topic: &str| {
         let mut keys: Vec<_> = kafka.read(topic).into_iter().map(|record| record.key.expect("a key")).collect();
         keys.sort();
         keys
     };
-    assert_eq!(
-        (tickets("tickets.on-call"), tickets("tickets.support")),
-        (vec!["1".into(), "3".into()], vec!["2".into(), "4".into()])
-    );
+    let routed = || (tickets("tickets.on-call"), tickets("tickets.support"));
+    let wanted = (vec!["1".into(), "3".into()], vec!["2".into(), "4".into()]);
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while routed() != wanted && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(routed(), wanted);
+    drop(zendesk);
     let pagerduty = route("pagerduty.yaml");
     for (kind, urgency) in
         [("incident.triggered", "high"), ("incident.triggered", "low"), ("incident.resolved", "high")]
@@ -131,6 +134,10 @@ pub fn partners(kafka: &Kafka) {
             "body='{body}'; tag=$(printf %s \"$body\" | openssl dgst -sha256 -hmac \"$PAGERDUTY_SECRET\" | sed 's/.* //'); \
              curl -s http://$LISTEN/in/pagerduty -H \"X-PagerDuty-Signature: v1=$tag\" -d \"$body\""
         ));
+    }
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while runbook.requests().is_empty() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
     }
     drop(pagerduty);
     let calls = runbook.requests();

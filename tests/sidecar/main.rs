@@ -16,6 +16,7 @@ mod explain;
 mod flags;
 mod http_out;
 mod inlet;
+mod journal;
 mod lint;
 mod patterns;
 #[path = "../shared/ports.rs"]
@@ -25,6 +26,7 @@ mod process;
 #[allow(dead_code)]
 mod receiver;
 mod retry;
+mod retry_log;
 mod rule_tests;
 mod update;
 mod webhook;

@@ -56,16 +56,21 @@ impl Check<'_> {
             );
             return self.report(document, &at, problem.help("keep one of them; use a target each"));
         }
-        if target.retry.max_attempts > 185 {
+        let ordering = match target.ordering {
+            ends::Ordering::Partition => catalog::Order::Partition,
+            ends::Ordering::Key => catalog::Order::Key,
+        };
+        let declared = target.retry.clone().unwrap_or_else(|| ends::Retry::for_ordering(target.ordering));
+        if declared.max_attempts > 185 {
             let problem = Problem::plain("E0201", "at most 185 retries").help("write 0 to 185");
             self.report(document, &["targets", name, "retry", "max_attempts"], problem);
         }
         let Some(kind) = self.target_kind(document, name, target) else { return };
         let retry = RetryPolicy {
-            max_attempts: target.retry.max_attempts,
-            max_age: target.retry.max_age.0,
-            initial: target.retry.initial.0,
-            max: target.retry.max.0,
+            max_attempts: declared.max_attempts,
+            max_age: declared.max_age.0,
+            initial: declared.initial.0,
+            max: declared.max.0,
         };
         if let Some(queue) = &target.dead_letter {
             let chained =
@@ -84,7 +89,7 @@ impl Check<'_> {
             self.keeps(document, &["targets", name, "dead_letter"], files, queue);
         }
         let dead_letter = target.dead_letter.clone();
-        let target = catalog::Target { name: name.to_owned(), kind, retry, dead_letter };
+        let target = catalog::Target { name: name.to_owned(), kind, retry, ordering, dead_letter };
         self.apply(document, &at, Command::PutTarget(target));
     }
 

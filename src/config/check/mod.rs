@@ -9,7 +9,7 @@ use super::place::json_place;
 use super::problem::Problem;
 use super::yaml::Document;
 use crate::catalog::{self, Catalog, CatalogError, Command};
-use crate::pattern::{self, Numbers, PatternError};
+use crate::pattern::{self, PatternError};
 use crate::transform::{Input, JsonPath, Template, check_constant};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -149,7 +149,11 @@ impl Check<'_> {
             );
             return;
         }
-        let bus = catalog::Bus { name: name.to_owned(), numbers: bus.number_matching.into() };
+        let bus = catalog::Bus {
+            name: name.to_owned(),
+            numbers: bus.number_matching.into(),
+            durability: bus.durability.into(),
+        };
         self.apply(document, &["buses", name], Command::PutBus(bus));
     }
 
@@ -162,7 +166,7 @@ impl Check<'_> {
         let mut commands = Vec::new();
         if config.buses.is_empty() {
             let buses = config.rules.values().map(|rule| rule.bus.clone());
-            commands.extend(buses.map(|name| Command::PutBus(catalog::Bus { name, numbers: Numbers::default() })));
+            commands.extend(buses.map(|name| Command::PutBus(catalog::Bus { name, ..catalog::Bus::default() })));
         }
         if config.targets.is_empty() {
             let names = config.rules.values().flat_map(|rule| rule.targets.iter().map(named));
@@ -172,6 +176,7 @@ impl Check<'_> {
                     name,
                     kind: catalog::TargetKind::Stdout,
                     retry,
+                    ordering: catalog::Order::default(),
                     dead_letter: None,
                 })
             }));

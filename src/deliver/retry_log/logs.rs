@@ -1,0 +1,140 @@
+//! The retry logs of all targets: opened when the process starts, made when they are wanted first.
+
+use super::{RetryLog, Route};
+use crate::deliver::{Outlet, Timer};
+use crate::journal::{JournalError, Reserve};
+use crate::metrics::Metrics;
+use crate::time;
+use arc_swap::ArcSwap;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// What stands for itself in the name of a log's folder.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+
+type Queues = HashMap<Arc<str>, Arc<Outlet>>;
+
+/// The retry logs of a process, by target.
+pub struct Logs {
+    folder: PathBuf,
+    /// Of one log.
+    pub(super) max_bytes: u64,
+    pub(super) reserve: Arc<Reserve>,
+    pub(super) timer: Arc<Timer>,
+    pub(super) metrics: Arc<Metrics>,
+    open: Mutex<HashMap<String, Arc<RetryLog>>>,
+    /// By target, once the first plan is there.
+    routes: Mutex<Option<HashMap<String, Route>>>,
+    /// Per bus: its default dead-letter queue.
+    queues: ArcSwap<Queues>,
+}
+
+impl Logs {
+    /// Opens those that are there: what they hold waits for [`Logs::route`].
+    ///
+    /// # Errors
+    /// Files that cannot be used.
+    pub fn open(
+        data_dir: &Path,
+        max_bytes: u64,
+        reserve: &Arc<Reserve>,
+        (timer, metrics): (&Arc<Timer>, &Arc<Metrics>),
+    ) -> Result<Arc<Self>, JournalError> {
+        let logs = Arc::new(Self {
+            folder: data_dir.join("retry"),
+            max_bytes,
+            reserve: Arc::clone(reserve),
+            timer: Arc::clone(timer),
+            metrics: Arc::clone(metrics),
+            open: Mutex::default(),
+            routes: Mutex::default(),
+            queues: ArcSwap::default(),
+        });
+        let entries = match std::fs::read_dir(&logs.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(logs),
+            Err(error) => {
+                return Err(JournalError::Unusable(format!("cannot read {}: {error}", logs.folder.display())));
+            }
+        };
+        for entry in entries {
+            let entry = entry.map_err(|error| JournalError::Unusable(format!("{}: {error}", logs.folder.display())))?;
+            let name = entry.file_name();
+            let name = name.to_str().and_then(|name| percent_decode_str(name).decode_utf8().ok());
+            let Some(name) = name else {
+                let path = entry.path();
+                return Err(JournalError::Unusable(format!("{} is no retry log; move it away", path.display())));
+            };
+            logs.of(&name)?;
+        }
+        Ok(logs)
+    }
+
+    /// The log of a target; made when there is none.
+    ///
+    /// # Errors
+    /// Files that cannot be used.
+    pub fn of(self: &Arc<Self>, target: &str) -> Result<Arc<RetryLog>, JournalError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = open.get(target) {
+            return Ok(Arc::clone(log));
+        }
+        let log = RetryLog::open(self, target)?;
+        if let Some(routes) = &*self.routes.lock().unwrap_or_else(PoisonError::into_inner) {
+            log.set_route(routes.get(target).cloned());
+        }
+        open.insert(target.to_owned(), Arc::clone(&log));
+        Ok(log)
+    }
+
+    /// Whether a target has one.
+    pub fn get(&self, target: &str) -> Option<Arc<RetryLog>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).get(target).map(Arc::clone)
+    }
+
+    /// The folder of a target's log.
+    pub(super) fn folder_of(&self, target: &str) -> PathBuf {
+        self.folder.join(utf8_percent_encode(target, PLAIN).to_string())
+    }
+
+    /// The default dead-letter queue of a bus.
+    pub(super) fn queue(&self, bus: &str) -> Option<Arc<Outlet>> {
+        self.queues.load().get(bus).map(Arc::clone)
+    }
+
+    /// Says where the deliveries of every log go from now on: to the outlet and the dead-letter queue of its target, or to
+    /// the queue of their bus where there is no such target any more.
+    pub fn route(&self, routes: HashMap<String, Route>, queues: Queues) {
+        self.queues.store(Arc::new(queues));
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, log) in &*open {
+            log.set_route(routes.get(name).cloned());
+        }
+        *self.routes.lock().unwrap_or_else(PoisonError::into_inner) = Some(routes);
+    }
+
+    /// Whether nothing waits in any of them.
+    pub fn is_empty(&self) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.values().all(|log| log.journal.size().0 == 0)
+    }
+
+    /// Begins no more attempts, and waits until those under way have ended and all is written, `deadline` at most.
+    pub fn drain(&self, deadline: Instant) {
+        let open: Vec<_> = self.open.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
+        for log in &open {
+            log.state().closed = true;
+            log.changed.notify_all();
+        }
+        for log in &open {
+            let state = log.state();
+            let left = deadline.saturating_duration_since(time::now());
+            drop(log.changed.wait_timeout_while(state, left, |state| state.waiting.under_way() > 0));
+            log.journal.flush(deadline);
+        }
+    }
+}
