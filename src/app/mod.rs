@@ -20,6 +20,7 @@ use crate::envelope::Lanes;
 use crate::journal::Reserve;
 use crate::metrics::{Metrics, labels};
 use crate::plan::{Identity, Plan};
+use crate::planted::{self, Bug};
 use crate::reload::{self, Reloader};
 use crate::source::{Feed, Stop};
 use crate::tap::Taps;
@@ -320,7 +321,9 @@ impl App {
         if panicked > 0 {
             return Err(Failed::new(Exit::Bug, "a thread has failed inside Sluice; please report it"));
         }
-        self.outlets.lock().unwrap_or_else(PoisonError::into_inner).flush(deadline);
+        if !planted::on(Bug::FlushSkipped) {
+            self.outlets.lock().unwrap_or_else(PoisonError::into_inner).flush(deadline);
+        }
         tracing::info!("drained");
         Ok(())
     }

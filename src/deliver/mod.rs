@@ -25,6 +25,7 @@ pub use timer::Timer;
 use crate::catalog::{Order, RetryPolicy};
 use crate::envelope::{self, Position};
 use crate::metrics::{Latency, Metrics, labels};
+use crate::planted::{self, Bug};
 use crate::tap::{Seen, Stage, Taps};
 use crate::time;
 use breaker::{Admit, Breaker};
@@ -339,19 +340,20 @@ impl Delivery {
         let outlet = Arc::clone(&self.outlet);
         outlet.metrics.in_flight.dec();
         let now = time::now();
-        let failure = match result {
-            Ok(()) => {
-                outlet.metrics.duration.record(now.duration_since(self.attempt_at), 1);
-                outlet.metrics.age.record(now.saturating_duration_since(self.read_at), 1);
-                outlet.metrics.delivered.inc();
-                outlet.good();
-                if outlet.taps.any() {
-                    self.show(&outlet);
+        let failure =
+            match result.or_else(|failure| if planted::on(Bug::IgnoreDeliveryError) { Ok(()) } else { Err(failure) }) {
+                Ok(()) => {
+                    outlet.metrics.duration.record(now.duration_since(self.attempt_at), 1);
+                    outlet.metrics.age.record(now.saturating_duration_since(self.read_at), 1);
+                    outlet.metrics.delivered.inc();
+                    outlet.good();
+                    if outlet.taps.any() {
+                        self.show(&outlet);
+                    }
+                    return self.settle();
                 }
-                return self.settle();
-            }
-            Err(failure) => failure,
-        };
+                Err(failure) => failure,
+            };
         self.failed += 1;
         let chance = retry::jitter(self.id, self.failed);
         let (policy, class) = match self.letter {
@@ -361,6 +363,7 @@ impl Delivery {
                 self.outlet = Arc::clone(&self.last_resort);
                 return Outlet::attempt(self);
             }
+            Some(_) if planted::on(Bug::DropWhenDlqFails) => return self.settle(),
             // Otherwise it is tried until it is kept.
             Some(_) => (RetryPolicy { max_attempts: u32::MAX, max_age: Duration::MAX, ..outlet.retry }, Class::Retry),
             None => (outlet.retry, failure.class),

@@ -73,7 +73,6 @@ pub fn sidecar_dies(stage: &Stage) {
         resumed.push(begin.elapsed());
     }
     let events = load.stop();
-    assert!(!committed(kafka, &flow.topic), "the deaths came in mid-stream");
     until("all offsets are committed", LONG, || committed(kafka, &flow.topic));
     stage.note("rss_mib", running.peak_mib().round());
     running.stop();

@@ -9,9 +9,11 @@
 #[allow(dead_code)]
 mod certificates;
 mod crash;
+mod group;
 #[path = "../shared/guard.rs"]
 mod guard;
 mod http;
+mod jetstream;
 #[path = "../shared/kafka.rs"]
 #[allow(dead_code)]
 mod kafka;
@@ -20,6 +22,8 @@ mod load;
 #[allow(dead_code)]
 mod nats;
 mod oracle;
+mod planted;
+mod poison;
 #[path = "../shared/ports.rs"]
 mod ports;
 #[path = "../shared/process.rs"]
@@ -29,8 +33,11 @@ mod proxy;
 #[path = "../shared/receiver.rs"]
 #[allow(dead_code)]
 mod receiver;
+mod reload;
+mod secrets;
 mod setup;
 mod shutdown;
+mod slow;
 mod stage;
 
 use stage::Stage;
@@ -43,8 +50,21 @@ const SCENARIOS: &[Scenario] = &[
     ("F01", "the process is killed in mid-stream", crash::sidecar_dies),
     ("F02", "the broker is killed", crash::broker_dies),
     ("F03", "the broker freezes", crash::broker_freezes),
+    ("F04", "the NATS server and the process are killed", jetstream::server_and_process_die),
     ("F05", "endpoints misbehave", http::endpoints_misbehave),
+    ("F06", "one of several targets hangs", slow::one_target_hangs),
+    ("F07", "a target stalls at full speed", slow::memory_stays_bounded),
+    ("F08", "the dead-letter topic refuses writes", slow::dead_letters_are_refused),
+    ("F09-range", "members come, go and die", group::storm_range),
+    ("F09-cooperative", "the same, partitions move one by one", group::storm_cooperative),
+    ("F10", "a member sleeps past its session", group::zombie),
+    ("F11", "files change under load", reload::files_change),
     ("F13", "SIGTERM in every state", shutdown::every_state),
+    ("F14", "bad records among good ones", poison::bad_records),
+    ("F15", "hostile records", poison::hostile_records),
+    ("F16", "records that are too large", poison::large_records),
+    ("F22", "targets that lead into our own network", secrets::forbidden_addresses),
+    ("F24", "secrets that nothing may show", secrets::canaries),
 ];
 
 /// What no scenario takes; the longest takes half of it.
@@ -54,14 +74,17 @@ struct Arguments {
     wanted: Vec<String>,
     seed: u64,
     small: bool,
+    /// Whether to look for planted faults, not for our own.
+    planted: bool,
 }
 
 fn arguments() -> Arguments {
-    let mut found = Arguments { wanted: Vec::new(), seed: 1, small: false };
+    let mut found = Arguments { wanted: Vec::new(), seed: 1, small: false, planted: false };
     let mut all = std::env::args().skip(1);
     while let Some(argument) = all.next() {
         match argument.as_str() {
             "--seed" => found.seed = all.next().and_then(|seed| seed.parse().ok()).expect("--seed NUMBER"),
+            "--planted" => found.planted = true,
             "--small" => found.small = true,
             name if !name.starts_with('-') => {
                 let known = SCENARIOS.iter().any(|(known, ..)| *known == name);
@@ -101,13 +124,23 @@ fn play(stage: &mut Stage, (name, about, run): &Scenario) -> Result<(), String> 
     result
 }
 
+/// What processes have in their environment beside our own.
+fn environment() -> Vec<(&'static str, String)> {
+    planted::chosen().map(|bug| ("SLUICE_PLANTED", bug.to_owned())).into_iter().collect()
+}
+
 fn main() {
-    let Arguments { wanted, seed, small } = arguments();
+    let Arguments { wanted, seed, small, planted } = arguments();
     // Without a backtrace: the line of a scenario says why it failed.
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let mut stage = Stage::new(seed, small);
     let mut failed = Vec::new();
-    for scenario in SCENARIOS.iter().filter(|(name, ..)| wanted.is_empty() || wanted.iter().any(|w| w == name)) {
+    if planted {
+        failed = planted::hunt(&mut stage);
+    }
+    for scenario in
+        SCENARIOS.iter().filter(|_| !planted).filter(|(name, ..)| wanted.is_empty() || wanted.iter().any(|w| w == name))
+    {
         if play(&mut stage, scenario).is_err() {
             failed.push(scenario.0);
         }

@@ -10,6 +10,8 @@ use tempfile::TempDir;
 pub struct Sluice {
     pub folder: TempDir,
     pub admin: String,
+    /// Environment of its processes, beside our own.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// A running process; killed when dropped.
@@ -29,7 +31,7 @@ impl Sluice {
     pub fn new(config: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
         let admin = format!("127.0.0.1:{}", crate::ports::free_port());
-        let sluice = Self { folder, admin };
+        let sluice = Self { folder, admin, environment: crate::environment() };
         sluice.write("sluice.yaml", config);
         sluice
     }
