@@ -70,13 +70,14 @@ fn misbehaving(act: fn() -> Act) -> Receiver {
     })
 }
 
+/// Without retry logs, and so without breakers: an endpoint that only ever fails would be probed by one attempt at a time.
 fn configuration(source: &str, urls: &[(&str, String)]) -> String {
     let mut text = format!(
-        "data_dir: data\nserver: {{ listen: \"off\", admin: \"{{admin}}\" }}\nsources:\n  in: {{ {source} }}\ntargets:\n"
+        "data_dir: data\nlimits: {{ retry_log_bytes: 0 }}\nserver: {{ listen: \"off\", admin: \"{{admin}}\" }}\nsources:\n  in: {{ {source} }}\ntargets:\n"
     );
     for (name, url) in urls {
         text += &format!(
-            "  {name}: {{ http: {{ url: \"{url}\", timeout: 1s, max_in_flight: {ROOM} }}, \
+            "  {name}: {{ http: {{ url: \"{url}\", timeout: 2s, max_in_flight: {ROOM} }}, \
              retry: {{ initial: 20ms, max: 50ms, max_attempts: 2 }} }}\n"
         );
     }
