@@ -7,7 +7,7 @@ use crate::metrics::{Metrics, labels};
 use crate::planted::{self, Bug};
 use crate::time;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -165,15 +165,10 @@ impl GroupContext {
             let number = group.number(element.topic(), element.partition());
             group.tracker.assign(number);
         }
-        let numbers: Vec<u32> = list.elements().iter().map(|e| group.number(e.topic(), e.partition())).collect();
-        group.paused.retain(|number| !numbers.contains(number));
+        group.paused.clear();
         drop(group);
         // What was paused in an earlier assignment must not stay so.
-        let taken = match is_cooperative(consumer) {
-            true => consumer.incremental_assign(list),
-            false => consumer.assign(list),
-        };
-        if let Err(error) = taken.and_then(|()| consumer.resume(list)) {
+        if let Err(error) = consumer.assign(list).and_then(|()| consumer.resume(list)) {
             tracing::error!(source = %self.source, "assignment failed: {error}");
             return self.metrics.health.set(&self.source, Some(format!("assignment failed: {error}")));
         }
@@ -204,20 +199,11 @@ impl GroupContext {
         }
         group.paused.retain(|number| !numbers.contains(number));
         drop(group);
-        let given = match is_cooperative(consumer) {
-            true => consumer.incremental_unassign(list),
-            false => consumer.unassign(),
-        };
-        if let Err(error) = given {
+        if let Err(error) = consumer.unassign() {
             tracing::error!(source = %self.source, "giving up partitions failed: {error}");
         }
         tracing::info!(source = %self.source, partitions = list.count(), "partitions revoked");
     }
-}
-
-/// Whether partitions come and go one by one instead of all at once.
-fn is_cooperative<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
-    matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative)
 }
 
 impl ClientContext for GroupContext {

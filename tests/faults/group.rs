@@ -25,7 +25,7 @@ struct Members {
 }
 
 impl Members {
-    fn new(stage: &Stage, base: &str, count: usize, strategy: &str) -> Self {
+    fn new(stage: &Stage, base: &str, count: usize) -> Self {
         let (kafka, topic, out) = (stage.kafka(), stage.name(base), stage.name(&format!("{base}-out")));
         kafka.topics(&[(&topic, PARTITIONS as i32, &[]), (&out, PARTITIONS as i32, &[])]);
         let hook = Receiver::start(|_, _| {
@@ -33,13 +33,12 @@ impl Members {
             Act::ok()
         });
         let http = format!("http: {{ url: \"{}\", max_in_flight: 64 }}, {STUBBORN}", hook.url);
-        let more =
-            format!(", properties: {{ session.timeout.ms: \"6000\", partition.assignment.strategy: \"{strategy}\" }}");
+        let more = ", properties: { session.timeout.ms: \"6000\" }";
         let routes = [
             Route { name: "topic", remainders: &TO_KAFKA, target: writes(&kafka.servers, &out) },
             Route { name: "hook", remainders: &TO_HTTP, target: http },
         ];
-        let text = config("", &reads(&kafka.servers, &topic, &more), &routes, "");
+        let text = config("", &reads(&kafka.servers, &topic, more), &routes, "");
         let sluices = (0..count).map(|_| Sluice::new(&text)).collect();
         Self { topic, out, hook, sluices, seen: vec![-1; PARTITIONS as usize], backward: 0 }
     }
@@ -78,24 +77,18 @@ impl Members {
     }
 }
 
-/// F09 with the range assignor.
-pub fn storm_range(stage: &Stage) {
-    storm(stage, "f09-range", "range");
-}
-
-/// F09 with the cooperative one.
-pub fn storm_cooperative(stage: &Stage) {
-    storm(stage, "f09-coop", "cooperative-sticky");
-}
-
-/// Members come and go, by SIGTERM and SIGKILL.
-fn storm(stage: &Stage, base: &str, strategy: &str) {
+/// F09: members come and go, by SIGTERM and SIGKILL.
+pub fn storm(stage: &Stage) {
     let cycles = stage.pick(16, 4);
-    let (kafka, mut members) = (stage.kafka(), Members::new(stage, base, 3, strategy));
+    let (kafka, mut members) = (stage.kafka(), Members::new(stage, "f09", 3));
     let load = Load::start(kafka, &members.topic, PARTITIONS, (0, 0), 1500, u64::MAX);
     let mut rng = stage.rng();
     let mut running: Vec<Option<Running>> = members.sluices.iter().map(|sluice| Some(sluice.start(&[]))).collect();
-    until("events flow", LONG, || members.hook.count() > 0);
+    until("events flow", LONG, || {
+        let lives = running.iter_mut().flatten().all(Running::lives);
+        assert!(lives, "a member left: {}", members.sluices[0].log());
+        members.hook.count() > 0
+    });
     let mut kills = 0;
     for cycle in 0..cycles {
         members.watch(stage, rng.millis(800, 2000));
@@ -127,7 +120,7 @@ fn storm(stage: &Stage, base: &str, strategy: &str) {
 
 /// F10: a member sleeps past its session and wakes.
 pub fn zombie(stage: &Stage) {
-    let (kafka, mut members) = (stage.kafka(), Members::new(stage, "f10", 3, "range"));
+    let (kafka, mut members) = (stage.kafka(), Members::new(stage, "f10", 3));
     let load = Load::start(kafka, &members.topic, PARTITIONS, (0, 0), 1500, u64::MAX);
     let running: Vec<Running> = members.sluices.iter().map(|sluice| sluice.start(&[])).collect();
     until("every member works", LONG, || {

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 /// A planted fault, the scenario that finds it, and words of the finding.
 const BUGS: [(&str, &str, &[&str]); 10] = [
-    ("CommitBeforeAck", "F13", &["lost"]),
-    ("CommitHighest", "F13", &["lost"]),
+    ("CommitBeforeAck", "F01", &["lost"]),
+    ("CommitHighest", "F01", &["lost"]),
     ("OffByOneCommit", "F13", &["committed", "duplicates"]),
     ("IgnoreDeliveryError", "F05", &["attempts"]),
     ("LateSettle", "F10", &["backward", "lost"]),

@@ -57,7 +57,13 @@ impl Sluice {
     /// Starts a command in the folder, with the log as its standard error.
     pub fn spawn(&self, command: &mut Command) -> Running {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path().join("log")).expect("a log");
-        let child = command.current_dir(self.path()).stdin(Stdio::null()).stderr(log).spawn().expect("a process");
+        let child = command
+            .current_dir(self.path())
+            .envs(self.environment.iter().map(|(name, value)| (*name, value)))
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("a process");
         Running { child, log: self.path().join("log"), admin: self.admin.clone() }
     }
 
