@@ -4,6 +4,7 @@
 //! settled one, per partition. Promises: I1 and I2. Leaves to others: what settles (`deliver`), committing (`source`).
 
 use crate::credit::Credit;
+use crate::planted::{self, Bug};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -184,7 +185,7 @@ impl OffsetTracker {
         let track = &mut self.partitions[partition as usize];
         debug_assert!(track.runs.back().is_none_or(|&(end, _)| end < after), "runs are opened in order");
         let sequence = track.front + track.runs.len() as u64;
-        track.runs.push_back((after, false));
+        track.runs.push_back((after, planted::on(Bug::CommitBeforeAck)));
         track.open_events += u64::from(events);
         track.open_bytes += bytes;
         Run { partition, generation: track.generation, sequence, after, events, bytes }
@@ -194,6 +195,7 @@ impl OffsetTracker {
     pub fn settle(&mut self, run: &Run) -> bool {
         let track = &mut self.partitions[run.partition as usize];
         if run.generation != track.generation {
+            track.committable = track.committable.or(planted::on(Bug::LateSettle).then_some(run.after));
             return false;
         }
         let Some(index) = run.sequence.checked_sub(track.front).and_then(|n| usize::try_from(n).ok()) else {
@@ -201,6 +203,7 @@ impl OffsetTracker {
         };
         let Some((_, settled)) = track.runs.get_mut(index) else { return false };
         *settled = true;
+        track.committable = track.committable.max(planted::on(Bug::CommitHighest).then_some(run.after));
         track.open_events = track.open_events.saturating_sub(u64::from(run.events));
         track.open_bytes = track.open_bytes.saturating_sub(run.bytes);
         while let Some(&(after, true)) = track.runs.front() {

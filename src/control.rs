@@ -5,6 +5,7 @@
 
 use crate::catalog::{Catalog, CatalogError, Command, RuleState};
 use crate::plan::{self, Identity, Plan};
+use crate::planted::{self, Bug};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,6 +77,16 @@ impl Control {
     /// Why the plan could not be published; the old one is still in effect.
     pub fn replace(&mut self, catalog: &Catalog) -> Result<u64, ControlError> {
         let overrides = self.view.load().overrides.clone();
+        if planted::on(Bug::ReloadRuleByRule) {
+            let mut mixed = self.declared.clone();
+            for target in catalog.targets() {
+                mixed.apply(Command::PutTarget(target.clone()))?;
+            }
+            for rule in catalog.rules() {
+                mixed.apply(Command::PutRule(rule.clone()))?;
+                self.make_so(&mixed, overrides.clone())?;
+            }
+        }
         let generation = self.make_so(catalog, overrides)?;
         self.declared = catalog.clone();
         Ok(generation)

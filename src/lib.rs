@@ -41,6 +41,8 @@ pub mod metrics;
 #[cfg(feature = "sidecar")]
 pub mod nats;
 #[cfg(feature = "sidecar")]
+pub mod planted;
+#[cfg(feature = "sidecar")]
 pub mod reload;
 #[cfg(feature = "sidecar")]
 pub mod source;
@@ -54,3 +56,7 @@ pub mod tls;
 pub mod webhook;
 #[cfg(feature = "sidecar")]
 pub mod worker;
+
+/// Whether this build can have planted faults; see [`planted`].
+#[cfg(feature = "sidecar")]
+const PLANTED: bool = cfg!(feature = "planted");

@@ -14,8 +14,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("catalog", &["pattern", "transform"]),
     ("plan", &["catalog", "event", "pattern", "matcher", "transform"]),
     ("lint", &["catalog", "matcher", "pattern"]),
+    ("planted", &[]),
     ("credit", &[]),
-    ("ack", &["credit"]),
+    ("ack", &["credit", "planted"]),
     ("envelope", &["ack", "catalog", "plan", "transform"]),
     ("journal", &["time"]),
     ("kafka", &[]),
@@ -41,6 +42,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "kafka",
             "nats",
             "journal",
+            "planted",
         ],
     ),
     (
@@ -57,6 +59,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "journal",
             "kafka",
             "nats",
+            "planted",
             "tls",
             "egress",
             "webhook",
@@ -82,7 +85,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &["catalog", "pattern", "transform", "event", "plan", "time", "webhook", "egress"]),
-    ("control", &["catalog", "plan"]),
+    ("control", &["catalog", "plan", "planted"]),
     ("reload", &["control", "catalog", "config", "metrics", "time"]),
     (
         "api",
@@ -272,6 +275,14 @@ fn features_are_switched_in_one_file() {
     for path in files("src", ".rs").iter().filter(|path| !path.ends_with("src/lib.rs")) {
         assert!(!read(path).contains("cfg(feature"), "{}: cfg(feature) belongs into lib.rs", name(path));
     }
+}
+
+/// Planted faults are for the fault suite alone.
+#[test]
+fn no_release_has_planted_faults() {
+    let manifest = read(&top().join("Cargo.toml"));
+    assert!(manifest.contains("\ndefault = [\"sidecar\"]\n") && manifest.contains("\nplanted = []\n"));
+    assert!(!read(&top().join("Dockerfile")).contains("planted"));
 }
 
 /// Words that a finished tree does not have; spelled in halves so that this file has none of them.

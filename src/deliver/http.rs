@@ -7,6 +7,8 @@ use super::retry::Failure;
 use super::{Delivery, TRACE_HEADER, dead_letter};
 use crate::catalog::{HttpAuth, HttpMethod, HttpTarget, Tls};
 use crate::egress::Egress;
+use crate::envelope::DeliveryId;
+use crate::planted::{self, Bug};
 use crate::{nats, time, tls, webhook};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -64,7 +66,11 @@ impl Endpoints {
         let mut client = Client::builder()
             .tls_backend_preconfigured(config)
             .dns_resolver(self.egress.resolver(plain))
-            .redirect(redirect::Policy::none())
+            .redirect(if planted::on(Bug::RedirectFollowed) {
+                redirect::Policy::default()
+            } else {
+                redirect::Policy::none()
+            })
             .retry(reqwest::retry::never())
             .no_proxy()
             .pool_idle_timeout(IDLE)
@@ -167,7 +173,8 @@ impl Endpoint {
             HttpMethod::Put => Method::PUT,
             HttpMethod::Patch => Method::PATCH,
         };
-        let (id, seconds) = (delivery.id.to_string(), time::wall_millis() / 1000);
+        let own = if planted::on(Bug::IdPerAttempt) { u128::from(delivery.failed) << 8 } else { 0 };
+        let (id, seconds) = (DeliveryId(delivery.id.0 ^ own).to_string(), time::wall_millis() / 1000);
         let mut request = self
             .client
             .request(method, &self.target.url)

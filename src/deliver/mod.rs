@@ -26,6 +26,7 @@ pub use timer::Timer;
 use crate::catalog::{Order, RetryPolicy};
 use crate::envelope::{self, Position};
 use crate::metrics::{Latency, Metrics, labels};
+use crate::planted::{self, Bug};
 use crate::tap::{Seen, Stage, Taps};
 use crate::time;
 use blocked::{Letters, Queues};
@@ -356,6 +357,8 @@ impl Delivery {
         let outlet = Arc::clone(&self.outlet);
         outlet.metrics.in_flight.dec();
         let now = time::now();
+        let result =
+            result.or_else(|failure| if planted::on(Bug::IgnoreDeliveryError) { Ok(()) } else { Err(failure) });
         let failure = match result {
             Ok(()) => {
                 outlet.metrics.duration.record(now.duration_since(self.attempt_at), 1);
@@ -384,6 +387,7 @@ impl Delivery {
                 self.outlet = Arc::clone(&self.last_resort);
                 return Outlet::attempt(self);
             }
+            Some(_) if planted::on(Bug::DropWhenDlqFails) => return self.settle(),
             // Otherwise it is tried until it is kept.
             Some(_) => (RetryPolicy { max_attempts: u32::MAX, max_age: Duration::MAX, ..outlet.retry }, Class::Retry),
             None => (outlet.retry, failure.class),

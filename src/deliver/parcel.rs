@@ -113,6 +113,13 @@ impl Parcel {
         true
     }
 
+    /// Its source is told that it is settled while a log is only about to take it; a planted fault.
+    pub fn release(&self) {
+        if let Hold::Spilling(pending) = std::mem::replace(&mut *self.hold(), Hold::Ended) {
+            pending.settle();
+        }
+    }
+
     /// No log has taken it: its source goes on answering for it.
     pub fn give_back(&self) {
         let mut hold = self.hold();

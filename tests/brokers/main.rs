@@ -7,22 +7,30 @@
 mod bench;
 #[path = "../readme/blocks.rs"]
 mod blocks;
-#[path = "../sidecar/certificates.rs"]
+#[path = "../shared/certificates.rs"]
 #[allow(dead_code)]
 mod certificates;
 mod cities;
 mod clients;
 mod dlq;
+#[path = "../shared/guard.rs"]
+mod guard;
 mod jetstream;
 mod judge;
+#[path = "../shared/kafka.rs"]
+#[allow(dead_code)]
 mod kafka;
 mod model;
+#[path = "../shared/nats.rs"]
+#[allow(dead_code)]
 mod nats;
 #[path = "../shared/ports.rs"]
 mod ports;
+#[path = "../shared/process.rs"]
+#[allow(dead_code)]
 mod process;
 mod quickstart;
-#[path = "../sidecar/receiver.rs"]
+#[path = "../shared/receiver.rs"]
 #[allow(dead_code)]
 mod receiver;
 mod scale;
@@ -31,10 +39,8 @@ mod sizes;
 mod stream;
 mod trouble;
 
+use guard::guard;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
-use std::sync::Mutex;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// What a scenario needs.
@@ -93,28 +99,9 @@ const SCENARIOS: &[Scenario] = &[
 /// What no scenario takes; the longest takes a third of it.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// The brokers started, by the script and the folder to stop them with.
-static BROKERS: Mutex<Vec<(&str, String)>> = Mutex::new(Vec::new());
-
-fn stop(command: &[&str]) {
-    let done = Command::new(command[0]).args(&command[1..]).current_dir(env!("CARGO_MANIFEST_DIR")).status();
-    println!("{}: {done:?}", command.join(" "));
-}
-
-/// Ends everything where a scenario hangs, so that the others' results are known and nothing is left running.
-fn guard(name: &'static str) -> Sender<()> {
-    let (done, over) = channel();
-    std::thread::spawn(move || {
-        if over.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
-            println!("test {name} ... FAILED: not over after {} s", LIMIT.as_secs());
-            stop(&["pkill", "-KILL", "-P", &std::process::id().to_string()]);
-            for (script, folder) in BROKERS.lock().expect("a list").iter() {
-                stop(&[script, "stop", folder]);
-            }
-            std::process::exit(1);
-        }
-    });
-    done
+/// What processes have in their environment beside our own.
+fn environment() -> Vec<(&'static str, String)> {
+    Vec::new()
 }
 
 fn main() {
@@ -126,7 +113,7 @@ fn main() {
     let (mut kafka, mut nats) = (None, None);
     let (mut passed, mut failed) = (0, 0);
     for (name, scenario) in chosen {
-        let (begin, running) = (Instant::now(), guard(name));
+        let (begin, running) = (Instant::now(), guard(name, LIMIT));
         let good = catch_unwind(AssertUnwindSafe(|| match scenario {
             On::Kafka(run) => run(kafka.get_or_insert_with(kafka::Kafka::start)),
             On::Nats(run) => run(nats.get_or_insert_with(nats::Nats::start)),

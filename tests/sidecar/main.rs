@@ -6,6 +6,7 @@ mod ack;
 mod admin;
 mod bench;
 mod careful;
+#[path = "../shared/certificates.rs"]
 #[allow(dead_code)]
 mod certificates;
 mod command;
@@ -23,6 +24,8 @@ mod patterns;
 #[path = "../shared/ports.rs"]
 mod ports;
 mod process;
+#[path = "../shared/receiver.rs"]
+#[allow(dead_code)]
 mod receiver;
 mod retry;
 mod retry_log;

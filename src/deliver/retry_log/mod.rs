@@ -17,6 +17,7 @@ use super::retry::Failure;
 use super::{Delivery, Outlet, Timer};
 use crate::journal::{Journal, JournalError, Recovered};
 use crate::metrics::labels;
+use crate::planted::{self, Bug};
 use crate::time;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use std::collections::HashSet;
@@ -277,6 +278,9 @@ impl RetryLog {
         let ticket = Ticket::Spill(Arc::clone(&parcel), Some((delivery, due)));
         match self.journal.put(parcel.encode(attempts(failed, due)), ticket) {
             Ok(sequence) => {
+                if planted::on(Bug::SpillAckIgnored) {
+                    parcel.release();
+                }
                 if order != 0 {
                     state.unkept.insert(sequence);
                 }

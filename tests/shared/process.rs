@@ -10,6 +10,8 @@ use tempfile::TempDir;
 pub struct Sluice {
     pub folder: TempDir,
     pub admin: String,
+    /// Environment of its processes, beside our own.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// A running process; killed when dropped.
@@ -29,7 +31,7 @@ impl Sluice {
     pub fn new(config: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
         let admin = format!("127.0.0.1:{}", crate::ports::free_port());
-        let sluice = Self { folder, admin };
+        let sluice = Self { folder, admin, environment: crate::environment() };
         sluice.write("sluice.yaml", config);
         sluice
     }
@@ -47,11 +49,17 @@ impl Sluice {
     }
 
     pub fn start(&self, arguments: &[&str]) -> Running {
+        let mut command = Command::new(program());
+        command.args(["run", "-c", "sluice.yaml"]).args(arguments);
+        self.spawn(&mut command)
+    }
+
+    /// Starts a command in the folder, with the log as its standard error.
+    pub fn spawn(&self, command: &mut Command) -> Running {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path().join("log")).expect("a log");
-        let child = Command::new(program())
-            .args(["run", "-c", "sluice.yaml"])
-            .args(arguments)
+        let child = command
             .current_dir(self.path())
+            .envs(self.environment.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
@@ -124,6 +132,23 @@ impl Running {
         self.until("nothing waits in a retry log", patience, |running| {
             running.get("/metrics").is_some() && running.metric("sluice_target_retry_log_events", "") == 0.0
         });
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has not ended.
+    pub fn lives(&mut self) -> bool {
+        self.child.try_wait().expect("a status").is_none()
+    }
+
+    /// The most memory it has had, in MiB.
+    pub fn peak_mib(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+        kib.unwrap_or_default() / 1024.0
     }
 
     pub fn signal(&self, signal: &str) {

@@ -2,7 +2,7 @@
 
 use crate::certificates::Authority;
 use crate::ports::free_port;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -25,6 +25,9 @@ pub struct Kafka {
     /// The same over TLS, and one that wants a certificate.
     pub sasl_tls_servers: String,
     pub tls_servers: String,
+    /// A listener's port, and the one of a proxy in front of it that clients are sent to.
+    pub behind: u16,
+    pub proxied: u16,
     pub authority: Authority,
 }
 
@@ -60,31 +63,48 @@ impl Kafka {
     /// Starts a broker on the given ports.
     pub fn start_at(port: u16, sasl: u16) -> Self {
         let folder = TempDir::new().expect("a folder");
-        crate::BROKERS.lock().expect("a list").push(("tests/kafka", folder.path().display().to_string()));
+        crate::guard::BROKERS.lock().expect("a list").push(("tests/kafka", folder.path().display().to_string()));
         let (tls, sasl_tls) = (free_port(), free_port());
         let authority = Authority::new();
         let files = authority.write(folder.path());
         let pem = |path: &str| std::fs::read_to_string(path).expect("text");
         std::fs::write(folder.path().join("server.pem"), pem(&files.key) + &pem(&files.cert)).expect("a file");
-        let status = script()
-            .args(["start", &port.to_string()])
-            .arg(folder.path())
-            .env("SLUICE_KAFKA_SASL_PORT", sasl.to_string())
-            .env("SLUICE_KAFKA_TLS_DIR", folder.path())
-            .env("SLUICE_KAFKA_TLS_PORT", tls.to_string())
-            .env("SLUICE_KAFKA_SASL_TLS_PORT", sasl_tls.to_string())
-            .status()
-            .expect("bash");
-        assert!(status.success(), "Kafka did not start");
         let at = |port: u16| format!("127.0.0.1:{port}");
-        Self {
+        let kafka = Self {
             folder,
             servers: at(port),
             sasl_servers: at(sasl),
             sasl_tls_servers: at(sasl_tls),
             tls_servers: at(tls),
+            behind: free_port(),
+            proxied: free_port(),
             authority,
-        }
+        };
+        kafka.launch();
+        kafka
+    }
+
+    /// Starts the process; on the data that is there already, if any is.
+    pub fn launch(&self) {
+        let port = |servers: &str| servers.rsplit(':').next().unwrap_or_default().to_owned();
+        let status = script()
+            .args(["start", &port(&self.servers)])
+            .arg(self.folder.path())
+            .env("SLUICE_KAFKA_SASL_PORT", port(&self.sasl_servers))
+            .env("SLUICE_KAFKA_TLS_DIR", self.folder.path())
+            .env("SLUICE_KAFKA_TLS_PORT", port(&self.tls_servers))
+            .env("SLUICE_KAFKA_SASL_TLS_PORT", port(&self.sasl_tls_servers))
+            .env("SLUICE_KAFKA_PROXIED", format!("{} {}", self.behind, self.proxied))
+            .status()
+            .expect("bash");
+        assert!(status.success(), "Kafka did not start");
+    }
+
+    /// Sends the process a signal, as `-KILL`.
+    pub fn signal(&self, signal: &str) {
+        let pid = std::fs::read_to_string(self.folder.path().join("pid")).expect("a process id");
+        let status = Command::new("kill").args([signal, pid.trim()]).status().expect("kill");
+        assert!(status.success(), "the broker runs");
     }
 
     fn config(&self) -> ClientConfig {
@@ -107,6 +127,17 @@ impl Kafka {
         let results = runtime.block_on(admin.create_topics(&new, &AdminOptions::new())).expect("an answer");
         for result in results {
             result.expect("a created topic");
+        }
+    }
+
+    /// Changes a setting of a topic.
+    pub fn set(&self, topic: &str, key: &str, value: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().expect("a client");
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let results = runtime.block_on(admin.alter_configs([&change], &AdminOptions::new())).expect("an answer");
+        for result in results {
+            result.expect("a changed topic");
         }
     }
 
@@ -151,6 +182,13 @@ impl Kafka {
 
     /// Everything in a topic, in order within each partition.
     pub fn read(&self, topic: &str) -> Vec<Record> {
+        let mut records = Vec::new();
+        self.each(topic, |record| records.push(record));
+        records
+    }
+
+    /// Gives everything in a topic to `take`, in order within each partition.
+    pub fn each(&self, topic: &str, mut take: impl FnMut(Record)) {
         let ends = self.ends(topic);
         let consumer = self.consumer("judge");
         let mut list = TopicPartitionList::new();
@@ -158,22 +196,19 @@ impl Kafka {
             list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
         }
         consumer.assign(&list).expect("an assignment");
-        let total: i64 = ends.iter().sum();
-        let mut records = Vec::with_capacity(total as usize);
-        while (records.len() as i64) < total {
+        for _ in 0..ends.iter().sum() {
             let message = consumer.poll(PATIENCE).expect("a record in time").expect("a good record");
             let headers = message.headers().map_or_else(Vec::new, |headers| {
                 let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
                 headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
             });
-            records.push(Record {
+            take(Record {
                 partition: message.partition(),
                 key: message.key().map(|key| String::from_utf8_lossy(key).into_owned()),
                 payload: message.payload().unwrap_or_default().to_vec(),
                 headers,
             });
         }
-        records
     }
 }
 

@@ -40,7 +40,7 @@ pub fn end(folder: &Path) {
 impl Nats {
     pub fn start() -> Self {
         let folder = TempDir::new().expect("a folder");
-        crate::BROKERS.lock().expect("a list").push(("tests/nats", folder.path().display().to_string()));
+        crate::guard::BROKERS.lock().expect("a list").push(("tests/nats", folder.path().display().to_string()));
         let port = free_port();
         serve(folder.path(), port, None);
         let url = format!("nats://127.0.0.1:{port}");
@@ -54,6 +54,14 @@ impl Nats {
         end(self.folder.path());
         let port = self.url.rsplit(':').next().expect("a port").parse().expect("a number");
         serve(self.folder.path(), port, None);
+    }
+
+    /// Kills the server and starts it again on the same port and data.
+    pub fn crash(&self) {
+        let pid = std::fs::read_to_string(self.folder.path().join("pid")).expect("a process id");
+        let status = Command::new("kill").args(["-KILL", pid.trim()]).status().expect("kill");
+        assert!(status.success(), "the server runs");
+        self.restart();
     }
 
     fn context(&self) -> jetstream::Context {

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -16,6 +16,10 @@ pub struct Request {
     pub body: Vec<u8>,
     /// Which connection it came on.
     pub connection: usize,
+    /// When its head had come.
+    pub at: Instant,
+    /// The status that it was answered with; empty where the answer was none.
+    pub answer: &'static str,
 }
 
 impl Request {
@@ -32,6 +36,8 @@ pub enum Act {
     Raw(Vec<u8>),
     /// Sends a good answer, one byte after each pause.
     Drip(Duration),
+    /// Sends a good head at once, then a body, one byte after each pause.
+    DripBody(Duration),
     /// Sends a body without end.
     Endless,
     /// Says nothing until the client goes.
@@ -54,6 +60,8 @@ pub struct Receiver {
     pub url: String,
     seen: Arc<Mutex<Vec<Request>>>,
     opened: Arc<AtomicUsize>,
+    /// The longest answer without end that was written, in bytes.
+    written: Arc<AtomicUsize>,
 }
 
 impl Receiver {
@@ -67,21 +75,32 @@ impl Receiver {
         let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
         let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
         let (all, act, opened) = (Arc::clone(&seen), Arc::new(act), Arc::<AtomicUsize>::default());
-        let count = Arc::clone(&opened);
+        let (count, written) = (Arc::clone(&opened), Arc::<AtomicUsize>::default());
+        let longest = Arc::clone(&written);
         std::thread::spawn(move || {
             for (number, stream) in listener.incoming().enumerate() {
-                let (all, act) = (Arc::clone(&all), Arc::clone(&act));
+                let (all, act, longest) = (Arc::clone(&all), Arc::clone(&act), Arc::clone(&longest));
                 let Ok(stream) = stream else { return };
                 count.fetch_add(1, Ordering::SeqCst);
-                std::thread::spawn(move || drop(serve(stream, number, &all, &*act)));
+                std::thread::spawn(move || drop(serve(stream, number, (&all, &longest), &*act)));
             }
         });
-        Self { url, seen, opened }
+        Self { url, seen, opened, written }
     }
 
     /// How many connections there were.
     pub fn connections(&self) -> usize {
         self.opened.load(Ordering::SeqCst)
+    }
+
+    /// The longest answer without end that was written, in bytes.
+    pub fn written(&self) -> usize {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// How many requests there were.
+    pub fn count(&self) -> usize {
+        self.seen.lock().expect("a lock").len()
     }
 
     pub fn requests(&self) -> Vec<Request> {
@@ -92,7 +111,7 @@ impl Receiver {
 fn serve(
     stream: TcpStream,
     connection: usize,
-    all: &Mutex<Vec<Request>>,
+    (all, longest): (&Mutex<Vec<Request>>, &AtomicUsize),
     act: &dyn Fn(&Request, usize) -> Act,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
@@ -111,13 +130,17 @@ fn serve(
             let Some((name, value)) = line.trim_end().split_once(':') else { break };
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut request = Request { method, path, headers, body: Vec::new(), connection };
+        let mut request =
+            Request { method, path, headers, body: Vec::new(), connection, at: Instant::now(), answer: "" };
         let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         let before = all.lock().expect("a lock").len();
         let deed = act(&request, before);
         if !matches!(deed, Act::Reset) {
             request.body = vec![0; length];
             reader.read_exact(&mut request.body)?;
+        }
+        if let Act::Answer(status, ..) = &deed {
+            request.answer = status;
         }
         all.lock().expect("a lock").push(request);
         match deed {
@@ -132,12 +155,20 @@ fn serve(
                     std::thread::sleep(pause);
                 }
             }
+            Act::DripBody(pause) => {
+                out.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n")?;
+                for byte in [b'x'; 20] {
+                    std::thread::sleep(pause);
+                    out.write_all(&[byte])?;
+                }
+            }
             Act::Endless => {
                 out.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
-                loop {
+                for written in 1.. {
                     out.write_all(b"400\r\n")?;
                     out.write_all(&[b'x'; 0x400])?;
                     out.write_all(b"\r\n")?;
+                    longest.fetch_max(written << 10, Ordering::Relaxed);
                 }
             }
             Act::Hang => {

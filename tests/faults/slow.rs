@@ -1,0 +1,154 @@
+//! F06 to F08: targets that hang, stall, and fail for good while their dead-letter topic refuses writes.
+
+use crate::load::{Load, fill};
+use crate::oracle::{Form, Ledger};
+use crate::process::Sluice;
+use crate::receiver::{Act, Receiver};
+use crate::setup::{LONG, Route, STUBBORN, committed, config, gets, reads, writes};
+use crate::stage::{Stage, pass, until};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const PARTITIONS: u64 = 4;
+
+/// A receiver that hangs while its flag is set.
+fn hanging() -> (Receiver, Arc<AtomicBool>) {
+    let hangs = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&hangs);
+    (Receiver::start(move |_, _| if flag.load(Ordering::Relaxed) { Act::Hang } else { Act::ok() }), hangs)
+}
+
+/// F06: one of ten targets hangs and recovers; one of the others keeps the order of its keys.
+pub fn one_target_hangs(stage: &Stage) {
+    let (window, rate) = (stage.pick(20, 8), stage.pick(1000, 600));
+    let (kafka, topic, out) = (stage.kafka(), stage.name("f06"), stage.name("f06-out"));
+    kafka.topics(&[(&topic, PARTITIONS as i32, &[]), (&out, PARTITIONS as i32, &[])]);
+    let (sick, hangs) = hanging();
+    let (ordered, ordered_hangs) = hanging();
+    let well = Receiver::start(|_, _| Act::ok());
+    let http = |url: &str, more: &str| format!("http: {{ url: \"{url}\", timeout: 2s }}{more}, {STUBBORN}");
+    let routes = [
+        Route { name: "sick", remainders: &[0], target: http(&sick.url, "") },
+        Route { name: "ordered", remainders: &[1], target: http(&ordered.url, ", ordering: key") },
+        Route { name: "well", remainders: &[2, 3], target: http(&well.url, "") },
+        Route { name: "topic", remainders: &[4, 5, 6, 7, 8, 9], target: writes(&kafka.servers, &out) },
+    ];
+    let head = "limits: { in_flight_events: 4096 }\n";
+    let sluice = Sluice::new(&config(head, &reads(&kafka.servers, &topic, ""), &routes, ""));
+    let mut running = sluice.start(&[]);
+    let load = Load::start(kafka, &topic, PARTITIONS, (0, 0), rate, u64::MAX);
+    until("events flow", LONG, || well.count() > 0 && sick.count() > 0);
+    let healthy = || kafka.ends(&out).iter().sum::<i64>() as f64 + well.count() as f64;
+    let measure = || {
+        let before = healthy();
+        pass(Duration::from_secs(window));
+        healthy() - before
+    };
+    let baseline = measure();
+    hangs.store(true, Ordering::Relaxed);
+    ordered_hangs.store(true, Ordering::Relaxed);
+    let hung = measure();
+    let held =
+        load.sent() / 10 - sick.requests().iter().filter(|request| request.answer.starts_with('2')).count() as u64;
+    hangs.store(false, Ordering::Relaxed);
+    ordered_hangs.store(false, Ordering::Relaxed);
+    let events = load.stop();
+    let (to_sick, to_ordered, to_well, to_topic) = (gets(&[0]), gets(&[1]), gets(&[2, 3]), gets(&[4, 5, 6, 7, 8, 9]));
+    let open = |receiver: &Receiver, wanted: &dyn Fn(u64) -> bool| {
+        Ledger::new(&[events], Form::Whole, wanted).receiver(receiver).close()
+    };
+    let drained = until("what hung is delivered after the recovery; else it is lost", Duration::from_secs(60), || {
+        open(&sick, &to_sick).lost == 0 && open(&ordered, &to_ordered).lost == 0
+    });
+    until("all offsets are committed", LONG, || committed(kafka, &topic));
+    assert!(running.lives());
+    stage.note("rss_mib", running.peak_mib().round());
+    running.stop();
+    stage.note("events", events);
+    stage.note("held", held);
+    stage.note("healthy_share", hung / baseline);
+    stage.note("drain_seconds", drained.as_secs_f64());
+    for (name, verdict) in [("sick", open(&sick, &to_sick)), ("well", open(&well, &to_well))] {
+        stage.judge(name, &verdict);
+    }
+    stage.judge("topic", &Ledger::new(&[events], Form::Whole, &to_topic).topic(kafka, &out).close());
+    let mut kept = Ledger::new(&[events], Form::Whole, &to_ordered);
+    for request in ordered.requests().iter().filter(|request| request.answer.starts_with('2')) {
+        kept.take(&request.body, request.header("webhook-id"));
+    }
+    let kept = kept.close();
+    stage.judge("ordered", &kept);
+    assert_eq!(kept.inversions, 0, "an ordered target keeps the order of each key");
+    assert!(held > 50, "{held} deliveries waited for the hung target");
+    assert!(hung >= 0.95 * baseline, "{hung} of {baseline} events reached the healthy targets while one hung");
+    assert!(drained < Duration::from_secs(30), "{drained:?} to drain after the recovery");
+}
+
+/// F07: a target stalls while the source runs at full speed, with many rules.
+pub fn memory_stays_bounded(stage: &Stage) {
+    let (events, rules) = stage.pick((400_000, 10_000), (60_000, 2000));
+    let (kafka, topic) = (stage.kafka(), stage.name("f07"));
+    kafka.topics(&[(&topic, PARTITIONS as i32, &[])]);
+    let (sick, hangs) = hanging();
+    hangs.store(true, Ordering::Relaxed);
+    let target = format!("http: {{ url: \"{}\", timeout: 2s, max_in_flight: 64 }}, {STUBBORN}", sick.url);
+    let routes = [Route { name: "sick", remainders: &[0], target }];
+    let mut text = config("", &reads(&kafka.servers, &topic, ""), &routes, "");
+    for rule in 0..rules {
+        text += &format!("  more-{rule}: {{ pattern: {{ detail: {{ k: [none-{rule}] }} }}, targets: [sick] }}\n");
+    }
+    let sluice = Sluice::new(&text);
+    fill(kafka, &topic, PARTITIONS, events);
+    let running = sluice.start(&[]);
+    until("the target is asked", LONG, || sick.count() > 0);
+    let rebalances = running.metric("sluice_source_rebalances_total", "");
+    pass(Duration::from_secs(stage.pick(30, 8)));
+    stage.note("rss_mib", running.peak_mib().round());
+    let more = running.metric("sluice_source_rebalances_total", "") - rebalances;
+    stage.note("rebalances", more);
+    stage.note("retry_log_events", running.metric("sluice_target_retry_log_events", "sick"));
+    let peak = running.peak_mib();
+    running.kill();
+    stage.note("events", events);
+    assert_eq!(more, 0.0, "the group was kept alive");
+    assert!(peak <= 192.0, "{peak} MiB with a stalled target, at most 192");
+    assert!(sick.requests().iter().all(|request| request.answer.is_empty()), "the target stalled");
+}
+
+/// F08: a target refuses for good, and the dead-letter topic refuses writes for a while.
+pub fn dead_letters_are_refused(stage: &Stage) {
+    let events = stage.pick(5000, 1000);
+    let (kafka, topic, dead) = (stage.kafka(), stage.name("f08"), stage.name("f08-dead"));
+    // More replicas than there are must have a record before it counts.
+    kafka.topics(&[(&topic, PARTITIONS as i32, &[]), (&dead, 1, &[("min.insync.replicas", "2")])]);
+    fill(kafka, &topic, PARTITIONS, events);
+    let no = Receiver::start(|_, _| Act::status("400 Bad Request"));
+    let target = format!("http: {{ url: \"{}\" }}, dead_letter: dead", no.url);
+    let routes = [Route { name: "no", remainders: &[0, 1, 2, 3, 4], target }];
+    let queue = format!(
+        "  dead: {{ kafka: {{ brokers: \"{}\", topic: {dead}, properties: {{ message.timeout.ms: \"2000\" }} }} }}\n",
+        kafka.servers
+    );
+    let sluice = Sluice::new(&config("", &reads(&kafka.servers, &topic, ""), &routes, &queue));
+    let running = sluice.start(&[]);
+    until("the dead-letter topic refuses writes", LONG, || {
+        running.metric("sluice_dlq_write_errors_total", "dead") > 0.0
+    });
+    pass(Duration::from_secs(stage.pick(20, 5)));
+    stage.note("dlq_write_errors", running.metric("sluice_dlq_write_errors_total", ""));
+    let wanted = gets(&[0, 1, 2, 3, 4]);
+    assert_eq!(kafka.ends(&dead), [0], "nothing could be parked");
+    kafka.set(&dead, "min.insync.replicas", "1");
+    let parked = until("every dead letter is parked after the topic's return; else it is lost", LONG, || {
+        kafka.ends(&dead).iter().sum::<i64>() as u64 >= events / 2
+    });
+    until("all offsets are committed", LONG, || committed(kafka, &topic));
+    stage.note("dropped", running.metric("sluice_dropped_events_total", ""));
+    assert_eq!(running.metric("sluice_dropped_events_total", ""), 0.0, "nothing is dropped");
+    running.stop();
+    stage.note("events", events);
+    stage.note("park_seconds", parked.as_secs_f64());
+    stage.judge("dead", &Ledger::new(&[events], Form::Whole, &wanted).topic(kafka, &dead).close());
+    assert!(parked <= Duration::from_secs(15), "{parked:?} until all were parked");
+}
