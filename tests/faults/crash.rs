@@ -2,7 +2,7 @@
 
 use crate::kafka::Kafka;
 use crate::load::Load;
-use crate::oracle::{Form, Ledger};
+use crate::oracle::Ledger;
 use crate::process::Sluice;
 use crate::receiver::{Act, Receiver};
 use crate::setup::{LONG, Route, STUBBORN, committed, config, gets, reads, writes};
@@ -44,8 +44,8 @@ impl Flow {
     /// Judges both targets; how many events came more than once.
     fn judge(&self, stage: &Stage, events: u64) -> u64 {
         let (to_kafka, to_http) = (gets(&TO_KAFKA), gets(&TO_HTTP));
-        let topic = Ledger::new(&[events], Form::Whole, &to_kafka).topic(stage.kafka(), &self.out).close();
-        let hook = Ledger::new(&[events], Form::Whole, &to_http).receiver(&self.hook).close();
+        let topic = Ledger::new(&[events], &to_kafka).topic(stage.kafka(), &self.out).close();
+        let hook = Ledger::new(&[events], &to_http).receiver(&self.hook).close();
         stage.note("events", events);
         stage.judge("topic", &topic);
         stage.judge("endpoint", &hook);

@@ -1,7 +1,7 @@
 //! F09 and F10: members that come, go, die and sleep.
 
 use crate::load::Load;
-use crate::oracle::{Form, Ledger};
+use crate::oracle::Ledger;
 use crate::process::{Running, Sluice};
 use crate::receiver::{Act, Receiver};
 use crate::setup::{LONG, Route, STUBBORN, committed, config, gets, reads, writes};
@@ -71,8 +71,8 @@ impl Members {
         let (to_kafka, to_http) = (gets(&TO_KAFKA), gets(&TO_HTTP));
         stage.note("events", events);
         stage.note("backward_commits", self.backward);
-        stage.judge("topic", &Ledger::new(&[events], Form::Whole, &to_kafka).topic(stage.kafka(), &self.out).close());
-        stage.judge("endpoint", &Ledger::new(&[events], Form::Whole, &to_http).receiver(&self.hook).close());
+        stage.judge("topic", &Ledger::new(&[events], &to_kafka).topic(stage.kafka(), &self.out).close());
+        stage.judge("endpoint", &Ledger::new(&[events], &to_http).receiver(&self.hook).close());
         assert_eq!(self.backward, 0, "commits of an old generation: an offset went backward");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::certificates::{self, Authority};
 use crate::load::fill;
-use crate::oracle::{Form, Ledger, letters};
+use crate::oracle::{Ledger, letters};
 use crate::process::Sluice;
 use crate::receiver::{Act, Receiver, Request};
 use crate::setup::{committed, reads};
@@ -115,7 +115,7 @@ pub fn endpoints_misbehave(stage: &Stage) {
     }
     assert_eq!(tls.versions().len(), 0, "nothing is sent to who shows a bad certificate");
     let wanted = |n: u64| n % 12 == 11;
-    let dead = Ledger::new(&[events], Form::Whole, &wanted).dead_letters(&sluice, |letter| is_of(letter, BAD_TLS));
+    let dead = Ledger::new(&[events], &wanted).dead_letters(&sluice, |letter| is_of(letter, BAD_TLS));
     stage.judge(BAD_TLS, &dead.close());
     for letter in letters.iter().filter(|letter| is_of(letter, BAD_TLS)) {
         assert_eq!(letter["RETRY_ATTEMPTS"], "2", "{BAD_TLS}: {letter}");
@@ -166,7 +166,7 @@ fn judge(
         }
     }
     let wanted = |n: u64| n % 12 == number;
-    let mut all = Ledger::new(&[events], Form::Whole, &wanted).dead_letters(sluice, |letter| is_of(letter, name));
+    let mut all = Ledger::new(&[events], &wanted).dead_letters(sluice, |letter| is_of(letter, name));
     let dead = letters.iter().filter(|letter| is_of(letter, name)).count();
     for request in &requests {
         let good = then == Then::Delivered || request.answer.starts_with("200");

@@ -1,6 +1,6 @@
 //! F04: a stream in, a stream out, and both the server and the process are killed.
 
-use crate::oracle::{Form, Ledger, event, key};
+use crate::oracle::{Ledger, event, key};
 use crate::process::Sluice;
 use crate::setup::{LONG, Route, STUBBORN, config, gets};
 use crate::stage::{Stage, pass, until, worst};
@@ -54,7 +54,7 @@ pub fn server_and_process_die(stage: &Stage) {
     stage.note("deaths", kills.1);
     stage.note("resume_seconds", worst(&resumed));
     let wanted = gets(&TO_STREAM);
-    let mut ledger = Ledger::new(&[events], Form::Whole, &wanted).unordered();
+    let mut ledger = Ledger::new(&[events], &wanted).unordered();
     for record in nats.read(&out, &format!("{out}.all")) {
         ledger.take(&record.payload, record.header("sluice-delivery-id"));
     }

@@ -29,38 +29,13 @@ pub fn event(p: u16, n: u64) -> String {
     )
 }
 
-/// An entry of PutEvents for an id.
-pub fn entry(p: u16, n: u64) -> Value {
-    serde_json::json!({ "Source": "faults", "DetailType": "step", "Detail": detail(p, n) })
-}
-
 /// The id that a payload says it has, and whether it is that event, whole.
-fn read(payload: &[u8], form: Form) -> Option<(u16, u64, bool)> {
-    match form {
-        Form::Whole => {
-            let text = std::str::from_utf8(payload).ok()?;
-            let rest = text.strip_prefix("{\"version\":\"0\",\"id\":\"")?;
-            let (p, n) = rest.split_once('"')?.0.split_once('-')?;
-            let (p, n) = (p.parse().ok()?, n.parse().ok()?);
-            Some((p, n, text == event(p, n)))
-        }
-        Form::Detail => {
-            let value: Value = serde_json::from_slice(payload).ok()?;
-            let inner = value.get("detail")?;
-            let (p, n) = (u16::try_from(inner["p"].as_u64()?).ok()?, inner["n"].as_u64()?);
-            let model: Value = serde_json::from_str(&detail(p, n)).ok()?;
-            Some((p, n, *inner == model))
-        }
-    }
-}
-
-/// What of a payload must be as it was.
-#[derive(Clone, Copy)]
-pub enum Form {
-    /// Every byte.
-    Whole,
-    /// `detail`; the rest is made by PutEvents.
-    Detail,
+fn read(payload: &[u8]) -> Option<(u16, u64, bool)> {
+    let text = std::str::from_utf8(payload).ok()?;
+    let rest = text.strip_prefix("{\"version\":\"0\",\"id\":\"")?;
+    let (p, n) = rest.split_once('"')?.0.split_once('-')?;
+    let (p, n) = (p.parse().ok()?, n.parse().ok()?);
+    Some((p, n, text == event(p, n)))
 }
 
 /// What was found at one target.
@@ -96,7 +71,6 @@ impl Verdict {
 /// One target's counters, one per id.
 pub struct Ledger<'a> {
     expects: &'a dyn Fn(u64) -> bool,
-    form: Form,
     /// How often each id came, by producer.
     counts: Vec<Vec<u8>>,
     names: HashMap<(u16, u64), String>,
@@ -108,22 +82,14 @@ pub struct Ledger<'a> {
 
 impl<'a> Ledger<'a> {
     /// A ledger for producers that sent `sent` events each; `expects` says which of them belong here.
-    pub fn new(sent: &[u64], form: Form, expects: &'a dyn Fn(u64) -> bool) -> Self {
+    pub fn new(sent: &[u64], expects: &'a dyn Fn(u64) -> bool) -> Self {
         let counts = sent.iter().map(|&count| vec![0; count as usize]).collect();
-        Self {
-            expects,
-            form,
-            counts,
-            names: HashMap::new(),
-            last: HashMap::new(),
-            found: Verdict::default(),
-            ordered: true,
-        }
+        Self { expects, counts, names: HashMap::new(), last: HashMap::new(), found: Verdict::default(), ordered: true }
     }
 
     /// Notes a delivery.
     pub fn take(&mut self, payload: &[u8], delivery: Option<&str>) {
-        let Some((p, n, whole)) = read(payload, self.form) else {
+        let Some((p, n, whole)) = read(payload) else {
             self.found.altered += 1;
             return;
         };
@@ -146,11 +112,6 @@ impl<'a> Ledger<'a> {
             let first = self.names.entry((p, n)).or_insert_with(|| delivery.to_owned());
             self.found.renamed += u64::from(first != delivery);
         }
-    }
-
-    /// How often an id came.
-    pub fn count(&self, p: u16, n: u64) -> u8 {
-        self.counts[usize::from(p)][n as usize]
     }
 
     /// The sum.

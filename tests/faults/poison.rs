@@ -2,7 +2,7 @@
 
 use crate::kafka::Sender;
 use crate::load::Load;
-use crate::oracle::{Form, Ledger, event, letters};
+use crate::oracle::{Ledger, event, letters};
 use crate::process::{Running, Sluice};
 use crate::setup::{LONG, Route, committed, config, gets, reads, writes};
 use crate::stage::{Rng, Stage, until};
@@ -42,7 +42,7 @@ impl Mill {
         assert_eq!(received, (events + bad) as f64, "every record was read once");
         assert_eq!(routed + rejected, received, "every record is accounted for");
         let all = |_: u64| true;
-        let verdict = Ledger::new(&[events], Form::Whole, &all).unordered().topic(stage.kafka(), &self.out).close();
+        let verdict = Ledger::new(&[events], &all).unordered().topic(stage.kafka(), &self.out).close();
         stage.judge("topic", &verdict);
         assert_eq!(verdict.duplicates, 0, "no fault of the process, no repetition: duplicates");
         assert_eq!(letters(&self.sluice).len() as f64, rejected, "each is kept in the dead-letter queue");

@@ -1,4 +1,4 @@
-//! A TCP proxy that delays, stalls and cuts.
+//! A TCP proxy that stalls and cuts.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -11,8 +11,6 @@ use std::time::Duration;
 pub enum Way {
     /// They pass.
     Open,
-    /// They pass a little later.
-    Slow(Duration),
     /// They wait until the way is another one.
     Stalled,
     /// Connections are broken, and new ones as soon as they are made.
@@ -40,11 +38,7 @@ impl State {
     fn carry(&self, mut from: TcpStream, mut to: TcpStream) {
         let mut bytes = vec![0; 64 << 10];
         while let Ok(count @ 1..) = from.read(&mut bytes) {
-            let way = self.way();
-            if let Way::Slow(delay) = way {
-                std::thread::sleep(delay);
-            }
-            if way == Way::Stalled {
+            if self.way() == Way::Stalled {
                 self.held.fetch_add(1, Ordering::Relaxed);
             }
             while self.way() == Way::Stalled {

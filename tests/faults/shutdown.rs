@@ -1,7 +1,7 @@
 //! F13: SIGTERM in every state.
 
 use crate::load::{Load, fill};
-use crate::oracle::{Form, Ledger};
+use crate::oracle::Ledger;
 use crate::process::{Running, Sluice};
 use crate::proxy::{Proxy, Way};
 use crate::receiver::{Act, Receiver};
@@ -52,7 +52,7 @@ impl<'s> Pipe<'s> {
         until("all offsets are committed", LONG, || committed(self.stage.kafka(), &self.topic));
         running.stop();
         let all = |_: u64| true;
-        let verdict = Ledger::new(&[events], Form::Whole, &all).topic(self.stage.kafka(), &self.out).close();
+        let verdict = Ledger::new(&[events], &all).topic(self.stage.kafka(), &self.out).close();
         self.stage.judge(&self.topic, &verdict);
         verdict.duplicates
     }
@@ -137,7 +137,7 @@ fn hung(stage: &Stage, signals: u32) {
     hangs.store(false, Ordering::Relaxed);
     let running = sluice.start(&[]);
     let wanted = gets(&ALL);
-    let whole = || Ledger::new(&[500], Form::Whole, &wanted).receiver(&hook).close();
+    let whole = || Ledger::new(&[500], &wanted).receiver(&hook).close();
     until("what hung is delivered after a restart; else it is lost", LONG, || whole().lost == 0);
     until("all offsets are committed", LONG, || committed(kafka, &topic));
     running.stop();

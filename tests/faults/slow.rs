@@ -1,7 +1,7 @@
 //! F06 to F08: targets that hang, stall, and fail for good while their dead-letter topic refuses writes.
 
 use crate::load::{Load, fill};
-use crate::oracle::{Form, Ledger};
+use crate::oracle::Ledger;
 use crate::process::Sluice;
 use crate::receiver::{Act, Receiver};
 use crate::setup::{LONG, Route, STUBBORN, committed, config, gets, reads, writes};
@@ -55,9 +55,8 @@ pub fn one_target_hangs(stage: &Stage) {
     ordered_hangs.store(false, Ordering::Relaxed);
     let events = load.stop();
     let (to_sick, to_ordered, to_well, to_topic) = (gets(&[0]), gets(&[1]), gets(&[2, 3]), gets(&[4, 5, 6, 7, 8, 9]));
-    let open = |receiver: &Receiver, wanted: &dyn Fn(u64) -> bool| {
-        Ledger::new(&[events], Form::Whole, wanted).receiver(receiver).close()
-    };
+    let open =
+        |receiver: &Receiver, wanted: &dyn Fn(u64) -> bool| Ledger::new(&[events], wanted).receiver(receiver).close();
     let drained = until("what hung is delivered after the recovery; else it is lost", Duration::from_secs(60), || {
         open(&sick, &to_sick).lost == 0 && open(&ordered, &to_ordered).lost == 0
     });
@@ -72,8 +71,8 @@ pub fn one_target_hangs(stage: &Stage) {
     for (name, verdict) in [("sick", open(&sick, &to_sick)), ("well", open(&well, &to_well))] {
         stage.judge(name, &verdict);
     }
-    stage.judge("topic", &Ledger::new(&[events], Form::Whole, &to_topic).topic(kafka, &out).close());
-    let mut kept = Ledger::new(&[events], Form::Whole, &to_ordered);
+    stage.judge("topic", &Ledger::new(&[events], &to_topic).topic(kafka, &out).close());
+    let mut kept = Ledger::new(&[events], &to_ordered);
     for request in ordered.requests().iter().filter(|request| request.answer.starts_with('2')) {
         kept.take(&request.body, request.header("webhook-id"));
     }
@@ -149,6 +148,6 @@ pub fn dead_letters_are_refused(stage: &Stage) {
     running.stop();
     stage.note("events", events);
     stage.note("park_seconds", parked.as_secs_f64());
-    stage.judge("dead", &Ledger::new(&[events], Form::Whole, &wanted).topic(kafka, &dead).close());
+    stage.judge("dead", &Ledger::new(&[events], &wanted).topic(kafka, &dead).close());
     assert!(parked <= Duration::from_secs(15), "{parked:?} until all were parked");
 }
