@@ -86,7 +86,7 @@ pub fn slow_targets_keep_their_events(nats: &Nats) {
         Act::ok()
     });
     let config = format!(
-        "data_dir: data\nserver: {{ listen: \"off\", admin: \"{{admin}}\" }}\nsources:\n  in:\n    {}\n\
+        "data_dir: data\nlimits: {{ retry_log_bytes: 0 }}\nserver: {{ listen: \"off\", admin: \"{{admin}}\" }}\nsources:\n  in:\n    {}\n\
          targets: {{ slow: {{ http: {{ url: \"{}\", timeout: 30s }} }} }}\nrules: {{ all: {{ pattern: {{ source: [{{ exists: true }}] }}, targets: [slow] }} }}\n",
         source(nats, "slow", "ack_wait: 2s"),
         receiver.url
