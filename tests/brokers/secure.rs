@@ -321,7 +321,7 @@ pub fn removed_unread(nats: &Nats) {
             .replace("durable: sluice", &format!("durable: {durable}{subject}"))
             .replace(&format!("nats: {{ servers: \"{}\", subject: short.out,  }}", nats.url), &slow);
         assert!(config.contains("http:"), "{config}");
-        let sluice = Sluice::new(&format!("{config}limits: {{ in_flight_events: 5 }}\n"));
+        let sluice = Sluice::new(&format!("{config}limits: {{ in_flight_events: 5, retry_log_bytes: 0 }}\n"));
         let mut running = sluice.start(&[]);
         running.until("it reads", Duration::from_secs(20), |_| !receiver.requests().is_empty());
         publish(MORE);
