@@ -1,7 +1,9 @@
 //! F06 to F08: targets that hang, stall, and fail for good while their dead-letter topic refuses writes.
 
+use crate::kafka::Kafka;
 use crate::load::{Load, fill};
 use crate::oracle::Ledger;
+use crate::ports::free_port;
 use crate::process::Sluice;
 use crate::receiver::{Act, Receiver};
 use crate::setup::{LONG, Route, STUBBORN, committed, config, gets, reads, writes};
@@ -119,28 +121,38 @@ pub fn memory_stays_bounded(stage: &Stage) {
 pub fn dead_letters_are_refused(stage: &Stage) {
     let events = stage.pick(5000, 1000);
     let (kafka, topic, dead) = (stage.kafka(), stage.name("f08"), stage.name("f08-dead"));
-    // More replicas than there are must have a record before it counts.
-    kafka.topics(&[(&topic, PARTITIONS as i32, &[]), (&dead, 1, &[("min.insync.replicas", "2")])]);
-    fill(kafka, &topic, PARTITIONS, events);
+    // The dead-letter topic has a broker of its own.
+    let (port, sasl) = (free_port(), free_port());
+    let other = Kafka::start_at(port, sasl);
+    other.topics(&[(&dead, 1, &[])]);
+    kafka.topics(&[(&topic, PARTITIONS as i32, &[])]);
     let no = Receiver::start(|_, _| Act::status("400 Bad Request"));
     let target = format!("http: {{ url: \"{}\" }}, dead_letter: dead", no.url);
     let routes = [Route { name: "no", remainders: &[0, 1, 2, 3, 4], target }];
     let queue = format!(
-        "  dead: {{ kafka: {{ brokers: \"{}\", topic: {dead}, properties: {{ message.timeout.ms: \"2000\" }} }} }}\n",
-        kafka.servers
+        "  dead: {{ kafka: {{ brokers: \"{}\", topic: {dead}, properties: {{ message.timeout.ms: \"2000\" }} }}, retry: {{ initial: 100ms, max: 2s }} }}\n",
+        other.servers
     );
     let sluice = Sluice::new(&config("", &reads(&kafka.servers, &topic, ""), &routes, &queue));
-    let running = sluice.start(&[]);
+    let mut running = sluice.start(&[]);
+    running.until("it is ready", LONG, |r| r.get("/readyz").is_some_and(|(status, _)| status.contains("200")));
+    drop(other);
+    fill(kafka, &topic, PARTITIONS, events);
+    until("the target refuses", LONG, || no.count() > 0);
+    let blocked = until("the gauge says that the queue is blocked", LONG, || {
+        running.metric("sluice_blocked", "by=\"dlq\",target=\"dead\"") > 0.0
+    });
+    stage.note("blocked_after_seconds", blocked.as_secs_f64());
     until("the dead-letter topic refuses writes", LONG, || {
         running.metric("sluice_dlq_write_errors_total", "dead") > 0.0
     });
     pass(Duration::from_secs(stage.pick(20, 5)));
     stage.note("dlq_write_errors", running.metric("sluice_dlq_write_errors_total", ""));
     let wanted = gets(&[0, 1, 2, 3, 4]);
-    assert_eq!(kafka.ends(&dead), [0], "nothing could be parked");
-    kafka.set(&dead, "min.insync.replicas", "1");
+    let other = Kafka::start_at(port, sasl);
+    other.topics(&[(&dead, 1, &[])]);
     let parked = until("every dead letter is parked after the topic's return; else it is lost", LONG, || {
-        kafka.ends(&dead).iter().sum::<i64>() as u64 >= events / 2
+        other.ends(&dead).iter().sum::<i64>() as u64 >= events / 2
     });
     until("all offsets are committed", LONG, || committed(kafka, &topic));
     stage.note("dropped", running.metric("sluice_dropped_events_total", ""));
@@ -148,6 +160,7 @@ pub fn dead_letters_are_refused(stage: &Stage) {
     running.stop();
     stage.note("events", events);
     stage.note("park_seconds", parked.as_secs_f64());
-    stage.judge("dead", &Ledger::new(&[events], &wanted).topic(kafka, &dead).close());
+    stage.judge("dead", &Ledger::new(&[events], &wanted).topic(&other, &dead).close());
+    assert!(blocked <= Duration::from_secs(3), "{blocked:?} until it was said");
     assert!(parked <= Duration::from_secs(15), "{parked:?} until all were parked");
 }
