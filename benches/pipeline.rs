@@ -6,11 +6,15 @@
 
 use bumpalo::Bump;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use sluice::ack::{OffsetTracker, Pending, Receipt, Report};
 use sluice::cli::corpus::slots;
+use sluice::credit::{Credit, Window};
 use sluice::event::{Scanner, decode};
 use sluice::matcher::{Builder, Matcher, Scratch};
 use sluice::pattern::{Limits, Numbers, parse};
 use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
 
 const EVENTS: u64 = 1000;
 
@@ -65,5 +69,33 @@ fn pipeline(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, pipeline);
+/// What it costs to know which events are settled: runs of 250, one event in ten delivered to one target.
+fn tracking(criterion: &mut Criterion) {
+    const RUN: u64 = 250;
+    let (report, credit) = (Arc::<Report>::default(), Arc::new(Credit::new(Window { events: 4096, bytes: 8 << 20 })));
+    let mut tracker = OffsetTracker::default();
+    let partition = tracker.add();
+    tracker.assign(partition);
+    let mut offset = 0;
+    let mut group = criterion.benchmark_group("tracking");
+    group.throughput(Throughput::Elements(EVENTS));
+    group.bench_function("10 % delivered", |bencher| {
+        bencher.iter(|| {
+            for _ in 0..EVENTS / RUN {
+                offset += RUN as i64;
+                let receipt = Receipt::open(tracker.open(partition, offset, RUN as u32, RUN * 800), &report, &credit);
+                let open: Vec<Pending> = (0..RUN / 10).map(|_| receipt.pending()).collect();
+                receipt.close();
+                open.into_iter().for_each(Pending::settle);
+                for run in report.take(Duration::ZERO) {
+                    tracker.settle(&run);
+                }
+            }
+            black_box(tracker.committable())
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, pipeline, tracking);
 criterion_main!(benches);

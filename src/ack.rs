@@ -139,6 +139,12 @@ struct Partition {
     open_events: u64,
     open_bytes: u64,
     committable: Option<i64>,
+    /// The offset last handed out to be committed.
+    handed: Option<i64>,
+    /// The offset that the group is known to have, and the one after the last gapless settled record. Both outlive the
+    /// generation.
+    kept: Option<i64>,
+    settled: Option<i64>,
     assigned: bool,
 }
 
@@ -152,6 +158,9 @@ impl OffsetTracker {
             open_events: 0,
             open_bytes: 0,
             committable: None,
+            handed: None,
+            kept: None,
+            settled: None,
             assigned: false,
         });
         (self.partitions.len() - 1) as u32
@@ -163,6 +172,25 @@ impl OffsetTracker {
         self.partitions[partition as usize].assigned = true;
     }
 
+    /// Where to begin reading in a new generation, given what the group has committed: behind what was settled before,
+    /// though its commit did not arrive, as when the broker died. That is committed now. An offset that somebody has
+    /// set back counts as it is.
+    pub fn resume(&mut self, partition: u32, committed: Option<i64>) -> Option<i64> {
+        let track = &mut self.partitions[partition as usize];
+        let further =
+            |settled: &i64| track.kept.is_some_and(|kept| Some(kept) <= committed) && Some(*settled) > committed;
+        track.settled = track.settled.filter(further);
+        track.committable = track.settled;
+        track.kept = committed;
+        track.settled.or(committed)
+    }
+
+    /// Notes that the group has an offset.
+    pub fn kept(&mut self, partition: u32, offset: i64) {
+        let track = &mut self.partitions[partition as usize];
+        track.kept = track.kept.max(track.assigned.then_some(offset));
+    }
+
     /// Ends the partition's generation (I1).
     pub fn fence(&mut self, partition: u32) {
         let track = &mut self.partitions[partition as usize];
@@ -171,7 +199,7 @@ impl OffsetTracker {
         track.runs.clear();
         track.open_events = 0;
         track.open_bytes = 0;
-        track.committable = None;
+        (track.committable, track.handed) = (None, None);
         track.assigned = false;
     }
 
@@ -203,14 +231,14 @@ impl OffsetTracker {
         };
         let Some((_, settled)) = track.runs.get_mut(index) else { return false };
         *settled = true;
-        track.committable = track.committable.max(planted::on(Bug::CommitHighest).then_some(run.after));
         track.open_events = track.open_events.saturating_sub(u64::from(run.events));
         track.open_bytes = track.open_bytes.saturating_sub(run.bytes);
         while let Some(&(after, true)) = track.runs.front() {
             track.runs.pop_front();
             track.front += 1;
-            track.committable = Some(after);
+            (track.committable, track.settled) = (Some(after), Some(after));
         }
+        track.committable = track.committable.max(planted::on(Bug::CommitHighest).then_some(run.after));
         true
     }
 
@@ -228,13 +256,25 @@ impl OffsetTracker {
     /// Takes the offsets to commit, each the one after the last gapless settled record.
     pub fn committable(&mut self) -> Vec<(u32, i64)> {
         let partitions = (0..).zip(&mut self.partitions);
-        partitions.filter_map(|(number, track)| Some((number, track.committable.take()?))).collect()
+        let take = |track: &mut Partition| {
+            track.handed = Some(track.committable.take()?);
+            track.handed
+        };
+        partitions.filter_map(|(number, track)| Some((number, take(track)?))).collect()
     }
 
-    /// Notes that a commit was refused, unless a later one is due or the partition has gone.
+    /// Everything that was read counts as settled; a planted fault.
+    pub fn give_up(&mut self) {
+        for track in &mut self.partitions {
+            track.committable = track.runs.back().map(|&(after, _)| after).or(track.committable);
+        }
+    }
+
+    /// Notes that a commit was refused, unless a later one is due or under way, or the partition has gone since: an
+    /// offset never goes backward.
     pub fn commit_again(&mut self, partition: u32, offset: i64) {
         let track = &mut self.partitions[partition as usize];
-        if track.assigned {
+        if track.handed == Some(offset) {
             track.committable = track.committable.max(Some(offset));
         }
     }

@@ -106,9 +106,11 @@ fn is_public(address: IpAddr) -> bool {
 }
 
 fn is_public_v6(v6: Ipv6Addr) -> bool {
-    // Only 2000::/3 is given out for the whole Internet; 2001:db8::/32 is for documents.
+    // Only 2000::/3 is given out for the whole Internet; of it 2001::/23 is for protocols (Teredo among them, which leads to
+    // IPv4), 2001:db8::/32 and 3fff::/20 are for documents.
     let [first, second, ..] = v6.segments();
-    first & 0xe000 == 0x2000 && !(first == 0x2001 && second == 0xdb8)
+    let special = first == 0x2001 && (second < 0x200 || second == 0xdb8);
+    first & 0xe000 == 0x2000 && !special && !(first == 0x3fff && second < 0x1000)
 }
 
 /// See [`Egress::resolver`].

@@ -8,10 +8,29 @@ use crate::plan::Identity;
 use crate::transform::wrap::Framing;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use siphasher::sip128::{Hasher128, SipHasher13};
+use std::collections::BTreeSet;
 use std::hash::Hasher;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// What the names of replays' sources begin with. Their first attempts keep the order in which they are sent.
+pub const REPLAY_SOURCE: &str = "replay/";
+
+/// Where a call's trace goes along with a record.
+pub const TRACE_HEADER: &str = "X-Amzn-Trace-Id";
+
+/// Which rules of its bus an event meets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Aim {
+    /// Those whose patterns match.
+    #[default]
+    Matching,
+    /// The same, but of these alone: what is replayed to chosen rules.
+    Among(BTreeSet<String>),
+    /// This one, whatever its pattern: its schedule has fired.
+    Fired(String),
+}
 
 /// What every batch of a source shares.
 #[derive(Debug)]
@@ -30,6 +49,8 @@ pub struct SourceInfo {
     pub event_bytes: usize,
     /// Account and region of wrapped records.
     pub identity: Identity,
+    /// Which rules its events meet.
+    pub aim: Aim,
 }
 
 /// Records of one source, in reading order.
@@ -64,7 +85,7 @@ pub struct Envelope {
     pub key: Option<Range<usize>>,
     /// Only where the framing reads them.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// What ties the event to the call that brought it: passed on as `X-Amzn-Trace-Id`, no part of the event.
+    /// What ties the event to the call that brought it: passed on as [`TRACE_HEADER`], no part of the event.
     pub trace: Option<Arc<str>>,
     /// Into [`Batch::runs`].
     pub run: usize,

@@ -6,6 +6,7 @@ pub mod lint;
 pub mod matcher;
 pub mod pattern;
 pub mod plan;
+pub mod schedule;
 pub mod transform;
 
 #[cfg(feature = "sidecar")]
@@ -14,6 +15,8 @@ pub mod ack;
 pub mod api;
 #[cfg(feature = "sidecar")]
 pub mod app;
+#[cfg(feature = "sidecar")]
+pub mod archive;
 #[cfg(feature = "sidecar")]
 pub mod careful;
 #[cfg(feature = "sidecar")]
@@ -45,7 +48,13 @@ pub mod planted;
 #[cfg(feature = "sidecar")]
 pub mod reload;
 #[cfg(feature = "sidecar")]
+pub mod resources;
+#[cfg(feature = "sidecar")]
+pub mod service;
+#[cfg(feature = "sidecar")]
 pub mod source;
+#[cfg(feature = "sidecar")]
+pub mod store;
 #[cfg(feature = "sidecar")]
 pub mod tap;
 #[cfg(feature = "sidecar")]

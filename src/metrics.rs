@@ -153,6 +153,8 @@ families! {
     breaker_open: Gauge = "target_breaker_open";
     /// Damaged records of a journal that were skipped; what they held is lost.
     journal_skipped: Counter = "journal_skipped_records";
+    /// Places in archives that are damaged and left out.
+    archive_damaged: Counter = "archive_damaged_places";
     /// Events written to a dead-letter queue.
     dlq_events: Counter = "dlq_events";
     /// Failed writes to a dead-letter queue; they are repeated.

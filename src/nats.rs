@@ -290,22 +290,29 @@ pub async fn stream_of(client: &Client, subject: &str) -> Result<Option<String>,
     }
 }
 
+/// Whether a server's `largest` message takes an event.
+///
+/// # Errors
+/// It does not, and what to do.
+pub fn takes(whose: &str, largest: u64, event_bytes: u64) -> Result<(), NatsError> {
+    // Headers count as well.
+    let wanted = event_bytes + 8192;
+    if largest >= wanted {
+        return Ok(());
+    }
+    Err(NatsError::Refused(format!(
+        "{whose}: the NATS server takes messages of {largest} bytes, an event may have {event_bytes}; raise max_payload to \
+         {wanted}, or lower limits.event_bytes"
+    )))
+}
+
 /// Looks whether a target can be published to: the connection, the largest event, and a stream for the subject.
 ///
 /// # Errors
 /// What is missing and what to do.
 pub async fn check_target(name: &str, target: &NatsTarget, event_bytes: u64) -> Result<(), NatsError> {
     let client = connect(&target.client, |_| {}).await?;
-    let largest = client.max_payload() as u64;
-    // Headers count as well.
-    let wanted = event_bytes + 8192;
-    if largest < wanted {
-        let message = format!(
-            "target {name}: the NATS server takes messages of {largest} bytes, limits.event_bytes is {event_bytes}; raise \
-             max_payload to {wanted}, or lower limits.event_bytes"
-        );
-        return Err(NatsError::Refused(message));
-    }
+    takes(&format!("target {name}"), client.max_payload() as u64, event_bytes)?;
     let Some(subject) = target.subject.fixed().filter(|_| target.jetstream) else { return Ok(()) };
     match stream_of(&client, subject).await {
         Ok(Some(_)) => Ok(()),

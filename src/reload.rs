@@ -19,12 +19,15 @@ pub struct Reloader {
     current: Config,
     control: Arc<Mutex<Control>>,
     metrics: Arc<Metrics>,
+    /// Whether there is what fires schedules and sends replays.
+    runs_by_itself: bool,
 }
 
 impl Reloader {
     /// A reloader for the files that gave `current`.
     pub fn new(paths: Vec<PathBuf>, current: Config, control: Arc<Mutex<Control>>, metrics: &Arc<Metrics>) -> Self {
-        Self { paths, current, control, metrics: Arc::clone(metrics) }
+        let runs_by_itself = current.runs_by_itself() || current.serves_changes();
+        Self { paths, current, control, metrics: Arc::clone(metrics), runs_by_itself }
     }
 
     /// Reloads. Unchanged files do nothing; an invalid configuration leaves the old one in effect.
@@ -57,10 +60,25 @@ impl Reloader {
             buses: self.current.buses.clone(),
             targets: self.current.targets.clone(),
             rules: self.current.rules.clone(),
+            keys: self.current.keys.clone(),
+            archives: self.current.archives.clone(),
+            schedules: self.current.schedules.clone(),
             ..config.clone()
         };
         if fixed(&loaded.config) != self.current {
-            return Err("only buses, targets and rules can change while running; restart for the rest".into());
+            let message =
+                "only buses, targets, rules, archives and schedules can change while running; restart for the rest";
+            return Err(message.into());
+        }
+        if loaded.config.runs_by_itself() && !self.runs_by_itself {
+            return Err("the first archive or schedule needs a restart where the API makes none".into());
+        }
+        if !loaded.config.kept_by_brokers().eq(self.current.kept_by_brokers()) {
+            return Err("`durability: broker` is set and taken away at start only; restart for it".into());
+        }
+        if loaded.config.keys != self.current.keys {
+            // What is in effect must not wait for them.
+            tracing::warn!("the access keys have changed; restart for them");
         }
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = control.replace(&loaded.catalog).map_err(|error| error.to_string())?;

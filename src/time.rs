@@ -77,6 +77,27 @@ pub fn parse_http_date(text: &str) -> Option<i64> {
     Some(parsed.timestamp().as_millisecond())
 }
 
+/// The basic form of ISO 8601 in UTC, `20240131T090000Z`, as seconds since the epoch.
+pub fn parse_basic(text: &str) -> Option<i64> {
+    let bytes: &[u8; 16] = text.as_bytes().try_into().ok()?;
+    let digits = |range: std::ops::Range<usize>| {
+        let digit = |sum: Option<i16>, b: &u8| Some(sum? * 10 + i16::from(b.is_ascii_digit().then(|| b - b'0')?));
+        bytes[range].iter().fold(Some(0), digit)
+    };
+    let small = |range| digits(range).and_then(|n| i8::try_from(n).ok());
+    if bytes[8] != b'T' || bytes[15] != b'Z' {
+        return None;
+    }
+    let date = Date::new(digits(0..4)?, small(4..6)?, small(6..8)?).ok()?;
+    let time = jiff::civil::Time::new(small(9..11)?, small(11..13)?, small(13..15)?, 0).ok()?;
+    Offset::UTC.to_timestamp(date.to_datetime(time)).ok().map(Timestamp::as_second)
+}
+
+/// Seconds since the epoch in the basic form of ISO 8601, `20240131T090000Z`.
+pub fn basic(seconds: i64) -> String {
+    iso_seconds(seconds.saturating_mul(1000)).replace(['-', ':'], "")
+}
+
 /// An ISO 8601 time as milliseconds since the epoch.
 pub fn parse_iso(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)

@@ -5,11 +5,12 @@ use crate::catalog::{KafkaKey, OnInvalid, Target, TargetKind};
 use crate::deliver::dispatcher::{Dispatcher, Origin};
 use crate::deliver::retry::Failure;
 use crate::deliver::{Payload, RuleName};
-use crate::envelope::{self, Batch, DeliveryId};
+use crate::envelope::{self, Aim, Batch, DeliveryId};
 use crate::event::{Fault, Scanner, Tree, decode};
 use crate::matcher::Scratch;
 use crate::metrics::{Latency, Metrics, labels};
 use crate::plan::{BusId, BusPlan, Plan, PlannedTarget, RulePlan};
+use crate::planted;
 use crate::tap::{Seen, Stage, Taps};
 use crate::time;
 use crate::transform::wrap::{Framing, Record};
@@ -85,6 +86,8 @@ struct Step {
     /// What stands for the record; `None` where the record is the event.
     payload: Option<Payload>,
     hops: usize,
+    /// Whether one of the steps led to another account or region: no second one may.
+    crossed: bool,
     way: u64,
 }
 
@@ -235,9 +238,10 @@ impl Worker {
             return Err(Failure::permanent("NO_RESOURCE", format!("bus {} does not exist", source.bus)));
         };
         let payload = framed(origin)?;
+        planted::obey(&origin.batch.bytes[origin.envelope.payload.clone()]);
         let mut steps = std::mem::take(&mut self.steps);
         steps.clear();
-        steps.push(Step { bus, payload, hops: 0, way: 0 });
+        steps.push(Step { bus, payload, hops: 0, crossed: false, way: 0 });
         let mut outcome = Ok(());
         while let Some(step) = steps.pop() {
             let origin = Origin { way: step.way, ..origin };
@@ -264,6 +268,10 @@ impl Worker {
     ) -> Result<(), Failure> {
         let route = batched.route;
         let bus = &route.plan.buses[step.bus.0 as usize];
+        if let (Aim::Fired(rule), 0) = (&origin.batch.source.aim, step.hops) {
+            self.fired(batched, origin, step, (bus, rule), steps);
+            return Ok(());
+        }
         self.bump.reset();
         let mut matched = std::mem::take(&mut self.matched);
         matched.clear();
@@ -274,6 +282,9 @@ impl Worker {
         }
         if self.taps.any() {
             self.show(bus, step.bytes(origin), &matched);
+        }
+        if let (Aim::Among(rules), 0) = (&origin.batch.source.aim, step.hops) {
+            matched.retain(|&number| rules.contains(&*bus.rules[number as usize].name));
         }
         let (hits, misses) = &mut self.tally[step.bus.0 as usize];
         *(if matched.is_empty() { misses } else { hits }) += 1;
@@ -288,6 +299,23 @@ impl Worker {
         }
         self.matched = matched;
         Ok(())
+    }
+
+    /// What a rule does when its schedule fires; nothing where it has gone or rests by now.
+    fn fired(
+        &mut self,
+        batched: &Batched<'_>,
+        origin: Origin<'_>,
+        step: &Step,
+        (bus, rule): (&BusPlan, &str),
+        steps: &mut Vec<Step>,
+    ) {
+        let (hits, misses) = &mut self.tally[step.bus.0 as usize];
+        let Some(rule) = bus.scheduled.get(rule) else { return *misses += 1 };
+        *hits += 1;
+        for target in rule.targets.iter().enumerate() {
+            self.target(batched, origin, step, (bus, rule), target, steps);
+        }
     }
 
     /// Shows an event to those who watch.
@@ -329,11 +357,18 @@ impl Worker {
                 let failure = Failure::permanent("INTERNAL_ERROR", format!("more than {MAX_HOPS} bus-to-bus hops"));
                 return dispatcher.reject(origin, None, (Some(name), &declared.name, nth), payload, failure);
             }
+            let crosses = crossing(&bus.name, &batched.route.plan.buses[next.0 as usize].name);
+            if let Some(code) = crosses.filter(|_| step.crossed) {
+                let message = "the event has come from another account or region already, and goes to a third one";
+                let failure = Failure::permanent(code, message);
+                return dispatcher.reject(origin, None, (Some(name), &declared.name, nth), payload, failure);
+            }
             // A form that yields no event does not change what is forwarded.
             let event = target.input == Input::Event || is_event(&payload);
             let payload = if event { Some(payload) } else { step.payload.clone() };
             let way = envelope::way(step.way, &rule.arn, nth);
-            steps.push(Step { bus: next, payload, hops: step.hops + 1, way });
+            let crossed = step.crossed || crosses.is_some();
+            steps.push(Step { bus: next, payload, hops: step.hops + 1, crossed, way });
             return;
         }
         let key = match key(declared, step.bytes(origin), origin.key(), &mut self.scanner) {
@@ -381,11 +416,23 @@ impl Worker {
     }
 }
 
-/// What the target takes from the event beside the payload: a record's key, a message's subject. `own` is the key of the
-/// record that the event came in.
+/// The service's word for a second step from one account or region to another; `None` where both buses are of one.
+fn crossing(from: &str, to: &str) -> Option<&'static str> {
+    let scope = |bus: &str| bus.rsplit_once(':').map(|(scope, _)| scope.to_owned()).filter(|scope| scope != "*");
+    let account = |scope: &Option<String>| scope.as_ref()?.split_once(':').map(|(account, _)| account.to_owned());
+    let (from, to) = (scope(from), scope(to));
+    match from == to {
+        true => None,
+        false if account(&from) == account(&to) => Some("THIRD_REGION_HOP_DETECTED"),
+        false => Some("THIRD_ACCOUNT_HOP_DETECTED"),
+    }
+}
+
+/// What the target takes from the event beside the payload: a record's key, a message's subject, parameters of a request.
+/// `own` is the key of the record that the event came in.
 ///
 /// # Errors
-/// The event has no subject for this target.
+/// The event has no subject for this target, or no place.
 pub fn key(
     target: &Target,
     event: &[u8],
@@ -403,11 +450,22 @@ pub fn key(
             }
         },
         TargetKind::Nats(nats) if nats.subject.fixed().is_none() => {
-            let tree = Tree::parse_with(event, scanner)
-                .map_err(|fault| Failure::permanent("INVALID_EVENT", fault.to_string()))?;
+            let tree = Tree::parse_with(event, scanner).map_err(invalid)?;
             let filled = nats.subject.fill(tree.root());
             filled.map(made).map_err(|why| Failure::permanent("INVALID_PARAMETER", why))
         }
+        TargetKind::Http(http) if let Some(path) = http.call.as_ref().and_then(|call| call.key()) => {
+            let tree = Tree::parse_with(event, scanner).ok();
+            Ok(tree.and_then(|tree| path.select(tree.root()).text()).and_then(made))
+        }
+        TargetKind::Http(http) => match http.invocation.as_ref().filter(|invocation| invocation.takes()) {
+            None => Ok(None),
+            Some(invocation) => {
+                let tree = Tree::parse_with(event, scanner).map_err(invalid)?;
+                let taken = invocation.taken(|path| path.select(tree.root()).flat());
+                taken.map(made).map_err(|why| Failure::permanent("INVALID_PARAMETER", why))
+            }
+        },
         _ => Ok(None),
     }
 }

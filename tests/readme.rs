@@ -13,7 +13,7 @@ use sluice::event::Tree;
 use sluice::pattern::{Limits, Numbers, matches, parse};
 
 /// Quickstarts that want brokers or clients.
-const GROUPS: [&str; 5] = ["kafka", "nats", "aws", "webhook", "sidecar"];
+const GROUPS: [&str; 7] = ["kafka", "nats", "aws", "workshop", "webhook", "sidecar", "broker"];
 
 #[test]
 fn commands_print_what_is_shown() {

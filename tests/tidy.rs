@@ -11,7 +11,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("pattern", &["event"]),
     ("matcher", &["pattern", "event"]),
     ("transform", &["event"]),
-    ("catalog", &["pattern", "transform"]),
+    ("schedule", &[]),
+    ("catalog", &["pattern", "schedule", "transform"]),
     ("plan", &["catalog", "event", "pattern", "matcher", "transform"]),
     ("lint", &["catalog", "matcher", "pattern"]),
     ("planted", &[]),
@@ -19,7 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("ack", &["credit", "planted"]),
     ("envelope", &["ack", "catalog", "plan", "transform"]),
     ("journal", &["time"]),
-    ("kafka", &[]),
+    ("kafka", &["metrics", "time"]),
     ("tls", &["catalog"]),
     ("nats", &["catalog", "tls"]),
     ("webhook", &["time"]),
@@ -48,6 +49,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "deliver",
         &[
+            "archive",
             "envelope",
             "ack",
             "credit",
@@ -80,16 +82,38 @@ const EDGES: &[(&str, &[&str])] = &[
             "catalog",
             "deliver",
             "metrics",
+            "planted",
             "tap",
             "time",
         ],
     ),
-    ("config", &["catalog", "pattern", "transform", "event", "plan", "time", "webhook", "egress"]),
-    ("control", &["catalog", "plan", "planted"]),
+    ("config", &["catalog", "pattern", "schedule", "transform", "event", "plan", "time", "webhook", "egress"]),
+    ("archive", &["event", "time"]),
+    ("resources", &["catalog", "pattern", "plan", "schedule", "transform"]),
+    ("store", &["resources"]),
+    ("control", &["archive", "catalog", "plan", "planted", "resources", "store", "time"]),
+    (
+        "service",
+        &[
+            "archive",
+            "catalog",
+            "control",
+            "deliver",
+            "envelope",
+            "event",
+            "plan",
+            "resources",
+            "schedule",
+            "source",
+            "time",
+            "transform",
+        ],
+    ),
     ("reload", &["control", "catalog", "config", "metrics", "time"]),
     (
         "api",
         &[
+            "archive",
             "control",
             "catalog",
             "config",
@@ -102,6 +126,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "transform",
             "plan",
             "envelope",
+            "resources",
             "source",
             "dlq",
         ],
@@ -126,13 +151,13 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
 ];
 
-const CORE: [&str; 7] = ["event", "pattern", "matcher", "transform", "catalog", "plan", "lint"];
+const CORE: [&str; 8] = ["event", "pattern", "matcher", "transform", "schedule", "catalog", "plan", "lint"];
 
 /// Package, the file where it does its job, and what that looks like.
 const JOBS: [(&str, &str, &str); 10] = [
     ("tokio", "src/app/mod.rs", "tokio::runtime::Builder"),
     ("rdkafka (in)", "src/source/kafka.rs", "BaseConsumer"),
-    ("rdkafka (out)", "src/deliver/kafka.rs", "BaseProducer"),
+    ("rdkafka (out)", "src/kafka/producer.rs", "BaseProducer"),
     ("simd-json", "src/event/scan.rs", "fill_tape_padded(padded, len, &mut self.buffers"),
     ("bumpalo", "src/event/decode.rs", "with_capacity_in("),
     ("crossbeam-channel", "src/envelope.rs", "bounded(LANE_BATCHES)"),

@@ -17,7 +17,9 @@ const BATCH: usize = 1000;
 /// Takes one CloudEvent or a batch, and answers when all of it is settled.
 pub async fn post(State(front): State<Arc<Front>>, Path(bus): Path<String>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    if !front.bus_exists(&bus) {
+    front.registry.settled(tokio::time::Instant::now() + front.accept_timeout).await;
+    // Names with a colon stand for buses of other regions.
+    if bus.contains(':') || !front.bus_exists(&bus) {
         return problem(StatusCode::NOT_FOUND, &format!("bus {bus} does not exist"));
     }
     if bus.starts_with("aws.partner/") {

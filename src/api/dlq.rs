@@ -59,7 +59,7 @@ pub async fn redrive(State(admin): State<Arc<Admin>>, request: Request<Body>) ->
 
 /// `GET /api/v1/dlq/redrive/{job}`
 pub async fn progress(State(admin): State<Arc<Admin>>, Path(job): Path<u64>) -> Response<Body> {
-    match admin.letters.get().and_then(|desk| desk.progress(job)) {
+    match admin.running.get().and_then(|running| running.letters.progress(job)) {
         Some(progress) => axum::Json(progress).into_response(),
         None => problem(StatusCode::NOT_FOUND, &format!("there is no redrive {job}")),
     }
@@ -81,7 +81,7 @@ async fn answer(
     wanted: Selection,
     act: impl FnOnce(&Arc<Desk>, &Selection, Filter) -> Result<Value, String> + Send + 'static,
 ) -> Response<Body> {
-    let Some(desk) = admin.letters.get().cloned() else {
+    let Some(desk) = admin.running.get().map(|running| Arc::clone(&running.letters)) else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "the process is starting");
     };
     if let Some(own) = wanted.data_dir.as_deref().and_then(|folder| desk.is_other(folder)) {

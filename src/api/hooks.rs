@@ -2,7 +2,7 @@
 
 use super::server::{self, later, problem};
 use super::{ENVELOPE_BYTES, Front};
-use crate::envelope::SourceInfo;
+use crate::envelope::{Aim, SourceInfo};
 use crate::event::{Kind, Tree};
 use crate::metrics::{Metrics, labels};
 use crate::source::inlet::Arrival;
@@ -37,6 +37,7 @@ impl Hook {
             dead_letter: info.dead_letter.clone(),
             event_bytes: info.event_bytes + ENVELOPE_BYTES,
             identity: info.identity.clone(),
+            aim: Aim::default(),
         };
         let (info, routed) = (Arc::new(info), Arc::new(routed));
         Self { info, routed, verifier, replays: Mutex::default(), metrics: Arc::clone(metrics) }

@@ -1,77 +1,65 @@
 //! What Sluice answers over HTTP: at the front the EventBridge endpoint, CloudEvents and webhooks; behind, for who runs
 //! it, health, metrics and the native API.
 //!
-//! In: requests. Out: events to the inlet, orders to control. Promises: a 2xx for an event says that it is kept;
-//! bodies, heads, connections and waits are bounded. Leaves to others: routing.
+//! In: requests. Out: events to the inlet or to keepers, orders to control. Promises: a 2xx for an event says that it
+//! is kept; bodies, heads, connections and waits are bounded. Leaves to others: routing.
 
+mod access;
 mod admin;
+mod archives;
 mod cloud;
 mod dlq;
 mod events;
 mod hooks;
+pub mod model;
+mod rates;
+mod replays;
 mod rules;
 pub mod server;
+pub mod sigv4;
 mod stats;
 mod tap;
 mod wire;
 
-pub use admin::{Admin, router as admin_router, routes};
+pub use access::{Access, Role, Tokens};
+pub use admin::{Admin, Running, router as admin_router, routes};
+pub use archives::ArchiveView;
 pub use events::{ENVELOPE_BYTES, source as put_source};
 pub use hooks::Hook;
+pub use rates::Rates;
+pub use replays::{ReplayView, Wanted};
 pub use rules::{RuleState, RuleView};
 pub use stats::{BusStats, RuleStats, SourceStats, Stats, TargetStats};
 
-use crate::control::View;
+use crate::control::{Registry, View};
 use crate::metrics::Metrics;
 use crate::plan::Identity;
+use crate::resources::policy;
 use crate::source::inlet::Inlet;
+use crate::source::keeper::Keepers;
 use crate::time;
 use crate::transform::wrap::{Framing, Record};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use axum::http::{Request, Response, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::routing::post;
-use ring::hmac;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::ApiError;
 
-/// Tokens that open what is not open to all. They are compared as keyed hashes, in constant time.
-#[derive(Clone)]
-pub struct Tokens(Arc<(hmac::Key, Vec<hmac::Tag>)>);
-
-impl Tokens {
-    /// Keeps what tells the tokens, not the tokens.
-    pub fn new<'t>(tokens: impl Iterator<Item = &'t str>) -> Self {
-        let seed = uuid::Uuid::new_v4();
-        let key = hmac::Key::new(hmac::HMAC_SHA256, seed.as_bytes());
-        let tags = tokens.map(|token| hmac::sign(&key, token.as_bytes())).collect();
-        Self(Arc::new((key, tags)))
-    }
-
-    /// Whether there is any.
-    pub fn is_empty(&self) -> bool {
-        self.0.1.is_empty()
-    }
-
-    /// Whether a request carries one: `Authorization: Bearer TOKEN`.
-    pub fn open_for(&self, headers: &HeaderMap) -> bool {
-        let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let Some(token) = value.and_then(|value| value.strip_prefix("Bearer ")) else { return false };
-        let (key, tags) = &*self.0;
-        tags.iter().fold(false, |open, tag| open | hmac::verify(key, token.trim().as_bytes(), tag.as_ref()).is_ok())
-    }
-}
-
 /// What requests at the front work with.
 pub struct Front {
     /// Where events go.
     pub inlet: Inlet,
+    /// What callers make.
+    pub registry: Arc<Registry>,
+    /// Where those of buses go whose own topic or stream keeps them.
+    pub keepers: Keepers,
     /// What is in effect.
     pub view: Arc<ArcSwap<View>>,
     /// Counters.
@@ -82,8 +70,10 @@ pub struct Front {
     pub event_bytes: usize,
     /// How long a caller waits until its events are kept.
     pub accept_timeout: Duration,
-    /// Who may put events; everybody when there is none.
-    pub tokens: Tokens,
+    /// Who may call.
+    pub access: Access,
+    /// How often.
+    pub rates: Rates,
     /// Whether only this machine reaches us.
     pub loopback: bool,
     /// Webhooks by path.
@@ -119,9 +109,9 @@ impl Front {
 pub fn front_router(front: Front) -> Router {
     let front = Arc::new(front);
     let events = Router::new()
-        .route("/", post(aws))
         .route("/events/{*bus}", post(cloud::post))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&front), known));
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&front), known))
+        .route("/", post(aws));
     let hooks = front.hooks.keys().fold(Router::new(), |router, path| router.route(path, post(hooks::post)));
     let router = events.merge(hooks).fallback(nothing_here);
     router.layer(middleware::from_fn_with_state(Arc::clone(&front), local)).with_state(front)
@@ -144,19 +134,22 @@ async fn local(State(front): State<Arc<Front>>, request: Request<Body>, next: Ne
     if front.loopback && !verified && !server::names_this_machine(host) {
         return server::problem(StatusCode::MISDIRECTED_REQUEST, "the Host header does not name this machine");
     }
+    let origin = request.headers().get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
+    let origin = origin.map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host));
+    if front.loopback && !verified && origin.is_some_and(|origin| !server::names_this_machine(Some(origin))) {
+        return server::problem(StatusCode::FORBIDDEN, "pages of other machines may not call this one (Origin)");
+    }
     next.run(request).await
 }
 
-/// Refuses who shows no token, where tokens are wanted.
+/// Refuses who shows no token to put events with, where callers are asked who they are.
 async fn known(State(front): State<Arc<Front>>, request: Request<Body>, next: Next) -> Response<Body> {
-    if front.tokens.is_empty() || front.tokens.open_for(request.headers()) {
+    let role = front.access.tokens.role(request.headers());
+    if front.access.is_open() || role.is_some_and(|role| role.may("PutEvents")) {
         return next.run(request).await;
     }
-    match wire::action(request.headers()) {
-        Some(_) => wire::answer(Err(ApiError::new(
-            "AccessDeniedException",
-            "this endpoint wants `Authorization: Bearer TOKEN` with a token of server.auth",
-        ))),
+    match role {
+        Some(_) => server::problem(StatusCode::FORBIDDEN, "this token is not for putting events"),
         None => server::problem(StatusCode::UNAUTHORIZED, "`Authorization: Bearer TOKEN` is missing or wrong"),
     }
 }
@@ -164,22 +157,41 @@ async fn known(State(front): State<Arc<Front>>, request: Request<Body>, next: Ne
 /// The EventBridge endpoint.
 async fn aws(State(front): State<Arc<Front>>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
+    let claimed = match front.access.claimed(&parts) {
+        Ok(claimed) => claimed,
+        Err(error) => return wire::answer(Err(error)),
+    };
     let Some(action) = wire::action(&parts.headers) else {
         return wire::answer(Err(ApiError::new("UnknownOperationException", "X-Amz-Target names no action")));
     };
     // A byte of an event can be six in a JSON text within JSON.
     let bytes = match server::body(body, front.event_bytes * 6 + ENVELOPE_BYTES).await {
         Ok(bytes) => bytes,
-        Err(answer) => return answer,
+        Err(answer) if answer.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            return wire::answer(Err(ApiError::invalid("Total size of the entries in the request is over the limit.")));
+        }
+        Err(_) => return wire::answer(Err(ApiError::new("SerializationException", "the body did not come whole"))),
     };
-    let region = wire::region(&parts.headers).unwrap_or(&front.identity.region);
-    let members = match wire::members(&bytes) {
-        Ok(members) => members,
-        Err(error) => return wire::answer(Err(error)),
-    };
-    wire::answer(match action {
-        "PutEvents" => events::put_events(&front, region, &members).await,
-        "TestEventPattern" => events::test_event_pattern(&members),
-        other => Err(ApiError::new("UnknownOperationException", format!("{other} is not an action of this endpoint"))),
+    let connection = parts.extensions.get::<server::Connection>().map_or(0, |connection| connection.0);
+    let caller = front.access.caller(claimed, (&parts, &bytes), action, (connection, time::wall_millis() / 1000));
+    let checked = caller.and_then(|caller| {
+        front.rates.admit(&caller.scope, action)?;
+        let mut members = wire::members(&bytes)?;
+        model::model().check(action, &mut members)?;
+        if let Some(who) = &caller.who
+            && let Some(arn) = policy::foreign(&members, &who.account)
+        {
+            return Err(access::not_by_policy(who, action, arn));
+        }
+        Ok((caller, members))
+    });
+    wire::answer(match (checked, action) {
+        (Err(error), _) => Err(error),
+        (Ok((caller, members)), "PutEvents") => events::put_events(&front, &caller, &members).await,
+        (Ok((_, members)), "TestEventPattern") => events::test_event_pattern(&members),
+        (Ok((caller, members)), action) => {
+            let by = caller.who.map(|who| who.arn);
+            front.registry.act(action, (caller.scope, by), members).await
+        }
     })
 }

@@ -5,6 +5,7 @@ use super::server::{self, problem};
 use crate::catalog::{self, Rule};
 use crate::config::model::NumberMatching;
 use crate::control::{ControlError, View};
+use crate::resources::TWIN;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{Request, Response, StatusCode};
@@ -94,7 +95,7 @@ pub async fn list(State(admin): State<Arc<Admin>>, Query(query): Query<HashMap<S
     let rules: Vec<RuleView> = view
         .catalog
         .rules()
-        .filter(|rule| bus.is_none_or(|bus| *bus == rule.bus))
+        .filter(|rule| bus.is_none_or(|bus| *bus == rule.bus) && !rule.bus.starts_with(TWIN))
         .map(|rule| RuleView::new(rule, &view))
         .collect();
     axum::Json(serde_json::json!({ "generation": view.generation, "rules": rules })).into_response()
@@ -135,7 +136,7 @@ pub async fn set_state(
         }
     };
     // Compiling takes a while, and other requests are to be answered meanwhile.
-    let Some(control) = admin.control.get().cloned() else {
+    let Some(control) = admin.running.get().map(|running| Arc::clone(&running.control)) else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "the process is starting");
     };
     let changed = tokio::task::spawn_blocking(move || {

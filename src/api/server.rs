@@ -24,9 +24,14 @@ const HEAD_BYTES: usize = 64 << 10;
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
+/// Tells a connection from all others.
+#[derive(Debug, Clone, Copy)]
+pub struct Connection(pub u64);
+
 /// Serves until `stop` says so, and returns when requests under way are answered.
 pub async fn serve(listener: TcpListener, router: Router, connections: usize, mut stop: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(connections));
+    let mut number = 0;
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &room) => accepted,
@@ -34,10 +39,12 @@ pub async fn serve(listener: TcpListener, router: Router, connections: usize, mu
         };
         let Some((stream, peer, permit)) = accepted else { continue };
         let (router, mut stop) = (router.clone(), stop.clone());
+        number += 1;
         tokio::spawn(async move {
             let service = hyper::service::service_fn(move |request: Request<Incoming>| {
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(Peer(peer));
+                request.extensions_mut().insert(Connection(number));
                 router.clone().oneshot(request)
             });
             let connection = http1::Builder::new()

@@ -1,9 +1,11 @@
 //! What the brokers must have before anything starts: topics, streams, and room for the largest event.
 
 use super::{Exit, Failed};
+use crate::api::ENVELOPE_BYTES;
 use crate::catalog::{KafkaTarget, NatsClient, Target, TargetKind, TopicShape};
 use crate::config::check::clients;
 use crate::config::model::Config;
+use crate::deliver::retry_log::Unprepared;
 use crate::kafka::{Cluster, ClusterError};
 use crate::nats::{self, NatsError};
 use std::collections::BTreeMap;
@@ -32,6 +34,16 @@ impl From<ClusterError> for Failed {
     }
 }
 
+impl From<Unprepared> for Failed {
+    fn from(error: Unprepared) -> Self {
+        match error {
+            Unprepared::Kafka(error) => error.into(),
+            Unprepared::Nats(error) => error.into(),
+            Unprepared::Here(why) => Self::new(Exit::Io, why),
+        }
+    }
+}
+
 impl From<NatsError> for Failed {
     fn from(error: NatsError) -> Self {
         match error {
@@ -48,11 +60,13 @@ const RECORD_OVERHEAD: u64 = 4096;
 /// Looks for every source's topics and streams; returns the partitions of the largest topic.
 pub fn prepare_sources(config: &Config, runtime: &Handle) -> Result<i32, Failed> {
     let mut most = 1;
+    let largest = config.limits.event_bytes.0 + ENVELOPE_BYTES as u64;
     for (name, source) in &config.sources {
         if let Some(nats) = &source.nats {
             let client = clients::nats_source(nats).map_err(|fault| Failed::new(Exit::Config, fault.message))?;
             let wanted = nats.stream.as_deref().map(|stream| (stream, nats.subject.as_deref()));
-            runtime.block_on(prepare_stream(name, &client, wanted))?;
+            let largest = config.keeps_http(source).then_some(largest);
+            runtime.block_on(prepare_stream(name, &client, wanted, largest))?;
         }
         let Some(kafka) = &source.kafka else { continue };
         let cluster =
@@ -67,6 +81,9 @@ pub fn prepare_sources(config: &Config, runtime: &Handle) -> Result<i32, Failed>
                 return Err(Failed::missing(message));
             };
             most = count.max(most);
+            if config.keeps_http(source) {
+                takes(&cluster, &format!("source {name}"), topic, largest)?;
+            }
         }
     }
     Ok(most)
@@ -96,11 +113,20 @@ async fn prepare_stream(
     source: &str,
     client: &NatsClient,
     wanted: Option<(&str, Option<&str>)>,
+    largest: Option<u64>,
 ) -> Result<(), NatsError> {
     let connection = nats::connect(client, |_| {}).await?;
     let Some((stream, subject)) = wanted else { return Ok(()) };
     let found = nats::stream(&connection, stream).await?;
-    let kept = &found.cached_info().config.subjects;
+    let has = &found.cached_info().config;
+    if let Some(largest) = largest {
+        nats::takes(&format!("source {source}"), connection.max_payload() as u64, largest)?;
+        if has.no_ack {
+            let why = "does not acknowledge (`no_ack`), so that it cannot keep what comes over HTTP; set it to false";
+            return Err(NatsError::Refused(format!("source {source}: stream {stream} {why}")));
+        }
+    }
+    let kept = &has.subjects;
     let Some(subject) = subject.filter(|_| !kept.is_empty()) else { return Ok(()) };
     if kept.iter().any(|kept| nats::overlap(kept, subject)) {
         return Ok(());
@@ -127,19 +153,19 @@ fn prepare_topic(cluster: &Cluster, name: &str, kafka: &KafkaTarget, queue: bool
             }
         };
         let partitions = shape.partitions.unwrap_or(needs.partitions);
-        cluster.create(topic, partitions, shape.replication)?;
+        cluster.create(topic, partitions, shape.replication, &[])?;
         tracing::info!(topic, partitions, "topic created");
     }
-    if let Some(largest) = cluster.largest_record(topic)
-        && largest < needs.event_bytes + RECORD_OVERHEAD
-    {
-        let message = format!(
-            "target {name}: topic {topic} takes records of {largest} bytes, limits.event_bytes is {}; raise the topic's \
-             max.message.bytes to {}, or lower limits.event_bytes",
-            needs.event_bytes,
-            needs.event_bytes + RECORD_OVERHEAD
-        );
-        return Err(Failed::new(Exit::Config, message));
-    }
-    Ok(())
+    takes(cluster, &format!("target {name}"), topic, needs.event_bytes)
+}
+
+/// Whether a topic takes the largest event.
+fn takes(cluster: &Cluster, whose: &str, topic: &str, event_bytes: u64) -> Result<(), Failed> {
+    let wanted = event_bytes + RECORD_OVERHEAD;
+    let Some(largest) = cluster.largest_record(topic).filter(|largest| *largest < wanted) else { return Ok(()) };
+    let message = format!(
+        "{whose}: topic {topic} takes records of {largest} bytes, an event may have {event_bytes}; raise the topic's \
+         max.message.bytes to {wanted}, or lower limits.event_bytes"
+    );
+    Err(Failed::new(Exit::Config, message))
 }

@@ -5,23 +5,25 @@
 
 mod brokers;
 mod front;
+mod made;
 mod sources;
 
-use crate::api::Admin;
+use crate::api::{Admin, Running};
 use crate::careful::Careful;
 use crate::catalog::{Catalog, Target};
 use crate::config::Loaded;
 use crate::config::model::Config;
 use crate::config::values::Listen;
-use crate::control::{Control, Publish, View};
+use crate::control::{Control, Made, Publish, View};
 use crate::deliver;
 use crate::deliver::Outlets;
 use crate::deliver::blocked::{self, Queues};
+use crate::deliver::retry_log::Elsewhere;
 use crate::dlq::Desk;
 use crate::egress::Egress;
 use crate::envelope::Lanes;
 use crate::journal::Reserve;
-use crate::metrics::{Metrics, labels};
+use crate::metrics::{Health, Metrics, labels};
 use crate::plan::{Identity, Plan};
 use crate::planted::{self, Bug};
 use crate::reload::{self, Reloader};
@@ -32,6 +34,7 @@ use crate::worker::{Route, Worker};
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use front::Listeners;
+use std::collections::HashMap;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
@@ -172,15 +175,16 @@ impl App {
         let Loaded { config, catalog, files, places: _ } = loaded;
         let metrics = Arc::new(Metrics::new(config.metrics.max_rules));
         let lock = lock(&config.data_dir)?;
+        let (store, made) = made::open(&config)?;
         let runtime = Network::start().map_err(io("cannot start the network threads"))?;
         let mut listeners = Listeners::bind(&config, &runtime.handle())?;
-        let (taps, view, control) = (Arc::<Taps>::default(), Arc::<ArcSwap<View>>::default(), Arc::default());
-        let letters: Arc<OnceLock<Arc<Desk>>> = Arc::default();
+        let (taps, view) = (Arc::<Taps>::default(), Arc::<ArcSwap<View>>::default());
+        let running: Arc<OnceLock<Running>> = Arc::default();
         let (draining, drain) = watch::channel(false);
         listeners.serve_admin(&runtime.handle(), |tokens| Admin {
             metrics: Arc::clone(&metrics),
-            control: Arc::clone(&control),
-            letters: Arc::clone(&letters),
+            running: Arc::clone(&running),
+            allow_reset: config.server.allow_reset,
             view: Arc::clone(&view),
             taps: Arc::clone(&taps),
             sources: names(&config, &options.extra),
@@ -188,18 +192,20 @@ impl App {
             stop: drain.clone(),
         });
         let signals = signals(&runtime.handle())?;
-        let needs = prepare(&config, &catalog, &runtime.handle(), (options.wait, &signals))?;
+        let needs = prepare(&config, &catalog, &runtime.handle(), (options.wait, &signals, &metrics.health))?;
         let (fatal_out, fatal) = bounded(16);
         let reserve = Arc::new(Reserve::new(&config.data_dir));
         let shared = Shared { metrics: &metrics, taps: &taps, view: &view, fatal: &fatal_out, reserve: &reserve };
         let identity = Identity { account: config.identity.account.clone(), region: config.identity.region.clone() };
-        let (outlets, routes, writer) = first_plan(&config, &catalog, &identity, needs, &shared)?;
-        let writer = Arc::clone(control.get_or_init(|| Arc::new(Mutex::new(writer))));
+        let elsewhere = sources::elsewhere(&config, &runtime.handle())?;
+        let (outlets, routes, writer) =
+            first_plan(&config, (&catalog, &made), &identity, (needs, &elsewhere), &shared)?;
+        let registry = made::registry(&config, (store, &made), (&view, &outlets), &writer)?;
 
         let (lanes, workers) =
             start_workers(config.workers, &routes, (&fatal_out, &config.data_dir), (&metrics, &taps))?;
-        let parts = sources::letters(&config, &identity, &routes, &outlets)?;
-        let desk = Arc::clone(letters.get_or_init(|| Desk::new(parts, lanes.clone())));
+        let desk = Desk::new(sources::letters(&config, &identity, &routes, &outlets)?, lanes.clone());
+        running.get_or_init(|| Running::new(&writer, &desk, &registry));
         let stop = Stop::default();
         let feed = Feed {
             lanes,
@@ -208,22 +214,21 @@ impl App {
             metrics: Arc::clone(&metrics),
             runtime: runtime.handle(),
         };
-        let sources = spawn(sources::of(&config, &identity, options.extra.take())?, &feed)?;
-        // Without a source of its own, or with webhooks, there is no end of all input.
-        let endless = sources.is_empty() || config.sources.values().any(|source| source.webhook.is_some());
-        let front = listeners.serve_front((&config, &identity, &metrics), (&feed, &reserve), &view, &drain)?;
+        let sources = spawn(sources::of(&config, &identity, &elsewhere, options.extra.take())?, &feed)?;
+        let endless = endless(&config, &sources);
+        let (own, ways) = ((&config, &identity, &metrics), (&feed, &reserve, &outlets));
+        let front = listeners.serve_front(own, ways, (&view, &registry), &drain)?;
         drop(feed);
         let (changed, watch) = watch(&options, &files)?;
         metrics.health.set_started();
-        let data_dir = config.data_dir.clone();
-        let drain_timeout = options.drain_timeout.unwrap_or(config.server.shutdown.drain_timeout.0);
-        let reloader = Reloader::new(options.paths, config, writer, &metrics);
         tracing::info!(workers = workers.len(), sources = sources.len(), "started");
         Ok(Self {
+            drain_timeout: options.drain_timeout.unwrap_or(config.server.shutdown.drain_timeout.0),
+            data_dir: config.data_dir.clone(),
+            reloader: Reloader::new(options.paths, config, writer, &metrics),
             metrics,
             outlets,
             desk,
-            reloader,
             stop,
             draining,
             sources,
@@ -231,8 +236,6 @@ impl App {
             endless,
             workers,
             fatal,
-            drain_timeout,
-            data_dir,
             _watch: watch,
             changed,
             _lock: lock,
@@ -306,9 +309,9 @@ impl App {
         self.desk.close();
         self.draining.send_replace(true);
         let mut answering = None;
-        if let Some((thread, served)) = self.front.take() {
-            self.sources.push(thread);
-            answering = Some(served);
+        if let Some((threads, served)) = self.front.take() {
+            self.sources.extend(threads);
+            answering = served;
         }
         let answered = |served: &tokio::task::JoinHandle<()>| served.is_finished();
         let done = |handles: &[JoinHandle<()>]| handles.iter().all(JoinHandle::is_finished);
@@ -347,34 +350,36 @@ struct Shared<'a> {
     reserve: &'a Arc<Reserve>,
 }
 
-type Planned = (Arc<Mutex<Outlets>>, Arc<ArcSwap<Route>>, Control);
+type Planned = (Arc<Mutex<Outlets>>, Arc<ArcSwap<Route>>, Arc<Mutex<Control>>);
 
 /// Opens the outlets and publishes the first plan.
 fn first_plan(
     config: &Config,
-    catalog: &Catalog,
+    (catalog, made): (&Catalog, &Made),
     identity: &Identity,
-    needs: brokers::Needs,
+    (needs, elsewhere): (brokers::Needs, &[Elsewhere]),
     shared: &Shared<'_>,
 ) -> Result<Planned, Failed> {
     let refused = |message: String| Failed::new(Exit::Config, message);
     let public = config.server.listen.is_public() || config.server.admin.is_public();
     let egress = Egress::new(public, &config.egress.allow).map_err(refused)?;
     let network = (&needs.runtime, egress);
-    let bytes = (needs.event_bytes, config.limits.retry_log_bytes.0);
+    let bytes = (needs.event_bytes, config.limits.retry_log_bytes.0, elsewhere.to_vec());
     let queues = Arc::<Queues>::default();
     watch_letters(&needs.runtime, &queues, shared.metrics);
     let told = (shared.metrics, shared.taps, &queues);
-    let made = Outlets::new(&config.data_dir, bytes, network, shared.fatal, shared.reserve, told);
-    let outlets = Arc::new(Mutex::new(made.map_err(|message| Failed::new(Exit::Io, message))?));
+    let kept = (&*config.data_dir, made::archives(config, shared.metrics));
+    let opened = Outlets::new(kept, bytes, network, shared.fatal, shared.reserve, told);
+    let outlets = Arc::new(Mutex::new(opened.map_err(|message| Failed::new(Exit::Io, message))?));
     let empty = Route::new(Plan::empty(), deliver::Dispatcher::empty(), shared.metrics);
     let routes: Arc<ArcSwap<Route>> = Arc::new(ArcSwap::from_pointee(empty));
     let prepared = catalog.targets().cloned().collect();
     let publish = publisher(&outlets, &routes, shared.metrics, needs, prepared);
     let seed = std::hash::RandomState::new().build_hasher().finish();
-    let mut writer = Control::new(identity.clone(), seed, shared.view, publish);
+    let mut writer = Control::new((identity.clone(), seed), (made, made::mapping(config)), shared.view, publish);
     writer.replace(catalog).map_err(|error| refused(error.to_string()))?;
-    Ok((outlets, routes, writer))
+    outlets.lock().unwrap_or_else(PoisonError::into_inner).prepare_logs()?;
+    Ok((outlets, routes, Arc::new(Mutex::new(writer))))
 }
 
 /// Asks the brokers for what sources and targets need.
@@ -382,14 +387,15 @@ fn prepare(
     config: &Config,
     catalog: &Catalog,
     runtime: &tokio::runtime::Handle,
-    (wait, signals): (bool, &Receiver<Signal>),
+    (wait, signals, health): (bool, &Receiver<Signal>, &Health),
 ) -> Result<brokers::Needs, Failed> {
-    let partitions = wait_for(wait, signals, || brokers::prepare_sources(config, runtime))?;
+    let wait = (wait, signals, health);
+    let partitions = wait_for(wait, || brokers::prepare_sources(config, runtime))?;
     let queues = config.sources.values().filter_map(|source| source.dead_letter.clone()).collect();
     let event_bytes = config.limits.event_bytes.0;
     let needs = brokers::Needs { event_bytes, partitions, queues, runtime: runtime.clone() };
     let targets: Vec<_> = catalog.targets().cloned().collect();
-    wait_for(wait, signals, || brokers::prepare_targets(&targets, &needs))?;
+    wait_for(wait, || brokers::prepare_targets(&targets, &needs))?;
     Ok(needs)
 }
 
@@ -439,6 +445,12 @@ impl Drop for Network {
     }
 }
 
+/// Whether input never ends by itself: without a source of its own, with webhooks, or with schedules.
+fn endless(config: &Config, sources: &[JoinHandle<()>]) -> bool {
+    let webhooks = || config.sources.values().any(|source| source.webhook.is_some());
+    sources.is_empty() || !config.schedules.is_empty() || webhooks()
+}
+
 /// Starts the sources.
 fn spawn(sources: Vec<(Setup, Source)>, feed: &Feed) -> Result<Vec<JoinHandle<()>>, Failed> {
     let spawned = sources.into_iter().map(|(setup, source)| source.spawn(setup, feed.clone()));
@@ -473,15 +485,19 @@ fn publisher(
     routes: &Arc<ArcSwap<Route>>,
     metrics: &Arc<Metrics>,
     needs: brokers::Needs,
-    mut prepared: Vec<Target>,
+    prepared: Vec<Target>,
 ) -> Publish {
     let (outlets, routes, metrics) = (Arc::clone(outlets), Arc::clone(routes), Arc::clone(metrics));
     let mut retired: Vec<Arc<Route>> = Vec::new();
+    let by_name = |targets: &[Target]| targets.iter().map(|target| (target.name.clone(), target.clone())).collect();
+    let mut prepared: HashMap<String, Target> = by_name(&prepared);
     Box::new(move |plan: Plan| {
-        // Brokers are asked about new and changed targets only: a change of rules needs none of them.
-        let fresh: Vec<Target> = plan.targets.iter().filter(|target| !prepared.contains(target)).cloned().collect();
+        // Brokers are asked about new and changed targets only: a change of rules needs none of them. Targets that
+        // callers name by their ARN are found out about when they are used.
+        let known = |target: &Target| target.name.starts_with("arn:") || prepared.get(&target.name) == Some(target);
+        let fresh: Vec<Target> = plan.targets.iter().filter(|target| !known(target)).cloned().collect();
         brokers::prepare_targets(&fresh, &needs).map_err(|failed| failed.message)?;
-        prepared.clone_from(&plan.targets);
+        prepared = by_name(&plan.targets);
         let dispatcher = outlets.lock().unwrap_or_else(PoisonError::into_inner).dispatcher(&plan)?;
         count_rules(&plan, &metrics);
         retired.push(routes.swap(Arc::new(Route::new(plan, dispatcher, &metrics))));
@@ -503,9 +519,15 @@ fn count_rules(plan: &Plan, metrics: &Metrics) {
 }
 
 /// Asks until there is an answer, if that is wanted.
-fn wait_for<T>(wait: bool, signals: &Receiver<Signal>, ask: impl Fn() -> Result<T, Failed>) -> Result<T, Failed> {
+fn wait_for<T>(
+    (wait, signals, health): (bool, &Receiver<Signal>, &Health),
+    ask: impl Fn() -> Result<T, Failed>,
+) -> Result<T, Failed> {
     loop {
-        match ask() {
+        let answer = ask();
+        let waits_for = answer.as_ref().err().map(|failed| failed.message.clone());
+        health.set("brokers", waits_for);
+        match answer {
             Err(failed) if wait && failed.passing => {
                 tracing::warn!("{}; trying again", failed.message);
                 if signals.recv_timeout(Duration::from_secs(1)) == Ok(Signal::Terminate) {

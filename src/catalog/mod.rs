@@ -3,11 +3,17 @@
 //! In: [`Command`]s. Out: a consistent [`Catalog`] or a reason. Promises: references resolve and no chain of buses
 //! ends where it began. Leaves to others: compiling (`plan`), reading files (`config`).
 
+pub mod aws;
+mod invocation;
+mod kept;
 mod target;
 
+pub use aws::{Access, Call, Keys, Resource, SigV4};
+pub use invocation::{Invocation, Parameter};
+pub use kept::{ARCHIVE_RULE, Archive, FILE_ARCHIVES, Timed, without_replays};
 pub use target::{
-    HttpAuth, HttpMethod, HttpTarget, KafkaKey, KafkaTarget, NatsAuth, NatsClient, NatsTarget, Order, Rate,
-    RetryPolicy, Secret, Target, TargetKind, Tls, TopicShape,
+    Destination, HttpAuth, HttpMethod, HttpTarget, KafkaKey, KafkaTarget, MARK, NatsAuth, NatsClient, NatsTarget,
+    OAuth, Order, Rate, RetryPolicy, Secret, Target, TargetKind, Tls, TopicShape, is_log_group,
 };
 
 use crate::pattern::{Numbers, Pattern};
@@ -15,6 +21,17 @@ use crate::transform::Input;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+
+/// Whether a text can be an account: twelve digits.
+pub fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Whether a text can be a region, as `us-east-1`.
+pub fn is_region(text: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=64).contains(&text.len()) && text.bytes().all(letter)
+}
 
 /// The bus that exists without being declared.
 pub const DEFAULT_BUS: &str = "default";
@@ -28,6 +45,9 @@ pub struct Catalog {
     buses: BTreeMap<String, Bus>,
     targets: BTreeMap<String, Target>,
     rules: BTreeMap<(String, String), Rule>,
+    scheduled: BTreeMap<(String, String), Scheduled>,
+    archives: BTreeMap<String, Archive>,
+    timed: BTreeMap<(String, String), Timed>,
     /// How many the rules of each bus have.
     alternatives: BTreeMap<String, usize>,
 }
@@ -40,6 +60,8 @@ pub enum Durability {
     Journal,
     /// Memory.
     Memory,
+    /// The bus's own topic or stream.
+    Broker,
 }
 
 /// An event bus.
@@ -96,6 +118,17 @@ pub struct Rule {
     pub targets: Vec<RuleTarget>,
 }
 
+/// What a rule does with an event that is for it alone: of its schedule, or of a function that leads there.
+#[derive(Debug, Clone)]
+pub struct Scheduled {
+    /// The rule's name.
+    pub name: String,
+    /// Its bus.
+    pub bus: String,
+    /// Where the event goes, in order.
+    pub targets: Vec<RuleTarget>,
+}
+
 /// What people say about a rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct About {
@@ -121,8 +154,16 @@ pub enum Command {
     PutBus(Bus),
     /// Creates or replaces a target.
     PutTarget(Target),
-    /// Creates or replaces a rule.
+    /// Creates or replaces a rule; chains of buses must not end where they began.
     PutRule(Rule),
+    /// The same where they may: as with the service, a limit of hops ends what goes in circles.
+    AddRule(Rule),
+    /// Creates or replaces what a schedule does.
+    PutScheduled(Scheduled),
+    /// Creates or replaces an archive, with its rule and its target.
+    PutArchive(Archive),
+    /// Creates or replaces a schedule, with what it does.
+    PutTimed(Timed),
 }
 
 /// What a command did.
@@ -196,6 +237,31 @@ impl Catalog {
         self.rules.values()
     }
 
+    /// What schedules do, by bus and rule.
+    pub fn scheduled(&self) -> impl Iterator<Item = &Scheduled> {
+        self.scheduled.values()
+    }
+
+    /// Archives by name.
+    pub fn archives(&self) -> impl Iterator<Item = &Archive> {
+        self.archives.values()
+    }
+
+    /// An archive.
+    pub fn archive(&self, name: &str) -> Option<&Archive> {
+        self.archives.get(name)
+    }
+
+    /// Schedules by bus and name.
+    pub fn timed(&self) -> impl Iterator<Item = &Timed> {
+        self.timed.values()
+    }
+
+    /// A schedule of a bus.
+    pub fn timed_rule(&self, bus: &str, name: &str) -> Option<&Timed> {
+        self.timed.get(&(bus.to_owned(), name.to_owned()))
+    }
+
     /// A rule of a bus.
     pub fn rule(&self, bus: &str, name: &str) -> Option<&Rule> {
         self.rules.get(&(bus.to_owned(), name.to_owned()))
@@ -226,6 +292,26 @@ impl Catalog {
                 self.check_rule(&rule)?;
                 self.put_rule(rule)?
             }
+            Command::AddRule(rule) => {
+                self.bus_exists(&rule.bus)?;
+                rule.targets.iter().try_for_each(|target| self.target(&target.target).map(drop))?;
+                self.put_rule(rule)?
+            }
+            Command::PutScheduled(scheduled) => {
+                self.bus_exists(&scheduled.bus)?;
+                scheduled.targets.iter().try_for_each(|target| self.target(&target.target).map(drop))?;
+                self.scheduled.insert((scheduled.bus.clone(), scheduled.name.clone()), scheduled).is_some()
+            }
+            Command::PutArchive(archive) => {
+                self.bus_exists(&archive.bus)?;
+                self.apply(Command::PutTarget(archive.target()))?;
+                self.apply(Command::PutRule(archive.rule()))?;
+                self.archives.insert(archive.name.clone(), archive).is_some()
+            }
+            Command::PutTimed(timed) => {
+                self.apply(Command::PutScheduled(timed.scheduled()))?;
+                self.timed.insert((timed.bus.clone(), timed.name.clone()), timed).is_some()
+            }
         };
         Ok(if replaced { Change::Replaced } else { Change::Created })
     }
@@ -235,7 +321,11 @@ impl Catalog {
         known.then_some(()).ok_or_else(|| CatalogError::UnknownBus(name.to_owned()))
     }
 
-    fn target(&self, name: &str) -> Result<&Target, CatalogError> {
+    /// A target.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn target(&self, name: &str) -> Result<&Target, CatalogError> {
         self.targets.get(name).ok_or_else(|| CatalogError::UnknownTarget(name.to_owned()))
     }
 

@@ -1,11 +1,15 @@
 //! Where events can go: every kind of target, as a value.
 
-use crate::transform::{JsonPath, Subject};
+use super::{Call, DEFAULT_BUS, Invocation, RuleTarget, Scheduled, SigV4};
+use crate::transform::{Input, JsonPath, Subject};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Between an ARN and what tells a target of that ARN from others with other parameters, in names of targets.
+pub const MARK: &str = " #";
 
 /// Where events can go; rules refer to it by name.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,10 +50,27 @@ pub enum TargetKind {
         /// As in `/aws/events/orders`.
         group: String,
     },
+    /// An archive in the data directory.
+    Archive {
+        /// Below the folder of all archives.
+        folder: String,
+    },
     /// One JSON line an event on standard output.
     Stdout,
     /// Another bus, by name.
     Bus(String),
+    /// Nothing that can take deliveries, and why.
+    Nowhere(String),
+    /// Leads where events may not go: why.
+    Forbidden(String),
+}
+
+/// Whether a text can name a log group, which is also a folder.
+pub fn is_log_group(name: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | '#');
+    let mut steps = name.trim_start_matches('/').split('/');
+    let sound = steps.all(|step| !step.is_empty() && !step.chars().all(|c| c == '.'));
+    sound && name.len() <= 512 && name.chars().all(good)
 }
 
 /// A topic and how to write to it.
@@ -178,8 +199,61 @@ pub struct HttpTarget {
     pub gzip: bool,
     /// Standard Webhooks secret to sign attempts with, `whsec_...`.
     pub signing_secret: Option<Secret>,
+    /// What takes records of answers.
+    pub on_success: Option<Destination>,
+    /// What takes records of what was given up, instead of dead letters.
+    pub on_failure: Option<Destination>,
     /// Certificates.
     pub tls: Tls,
+    /// What an API destination's requests have beside that.
+    pub invocation: Option<Box<Invocation>>,
+    /// The service of AWS that it is, which shapes its requests.
+    pub call: Option<Box<Call>>,
+}
+
+impl HttpTarget {
+    /// An endpoint at an address, with nothing else said.
+    pub fn to(url: String) -> Self {
+        Self {
+            url,
+            method: HttpMethod::Post,
+            headers: Vec::new(),
+            auth: HttpAuth::None,
+            timeout: Duration::from_secs(5),
+            max_in_flight: 32,
+            rate: None,
+            http2: false,
+            gzip: false,
+            signing_secret: None,
+            on_success: None,
+            on_failure: None,
+            tls: Tls::default(),
+            invocation: None,
+            call: None,
+        }
+    }
+}
+
+/// What takes the execution records of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// A bus of the region that the event came from, as an event.
+    Bus(String),
+    /// A declared target, as the record itself.
+    Target(String),
+}
+
+impl Destination {
+    /// The rule of the default bus that leads records to a target. No other has such a name.
+    pub fn rule(target: &str) -> Scheduled {
+        let to = RuleTarget { target: target.to_owned(), input: Input::Path(JsonPath::detail()) };
+        Scheduled { name: Self::rule_name(target), bus: DEFAULT_BUS.to_owned(), targets: vec![to] }
+    }
+
+    /// Its name.
+    pub fn rule_name(target: &str) -> String {
+        format!("to {target}")
+    }
 }
 
 /// The method of an attempt.
@@ -192,6 +266,14 @@ pub enum HttpMethod {
     Put,
     /// PATCH
     Patch,
+    /// DELETE
+    Delete,
+    /// OPTIONS
+    Options,
+    /// GET, without the payload
+    Get,
+    /// HEAD, without the payload
+    Head,
 }
 
 /// Who we are to an HTTP endpoint.
@@ -206,6 +288,29 @@ pub enum HttpAuth {
     Bearer(Secret),
     /// A header of this name.
     ApiKey(String, Secret),
+    /// A bearer token that is asked for.
+    OAuth(Box<OAuth>),
+    /// A signature of each request.
+    SigV4(Box<SigV4>),
+}
+
+/// Where and how a token is asked for: client credentials of RFC 6749, in JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OAuth {
+    /// `http` or `https`, without user information.
+    pub url: String,
+    /// The method.
+    pub method: HttpMethod,
+    /// Who asks.
+    pub client_id: String,
+    /// Who asks, indeed.
+    pub client_secret: Secret,
+    /// Further headers.
+    pub headers: Vec<(String, Secret)>,
+    /// Join the query of the address.
+    pub query: Vec<(String, Secret)>,
+    /// Further members of the body.
+    pub body: Vec<(String, Secret)>,
 }
 
 /// At most so many in a period.
@@ -258,6 +363,8 @@ pub struct RetryPolicy {
     pub initial: Duration,
     /// Any delay's ceiling.
     pub max: Duration,
+    /// Whether delays are drawn below their ceilings, or are those.
+    pub jitter: bool,
 }
 
 impl Default for RetryPolicy {
@@ -268,6 +375,7 @@ impl Default for RetryPolicy {
             max_age: Duration::from_hours(24),
             initial: Duration::from_secs(1),
             max: Duration::from_mins(5),
+            jitter: true,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::bench_broker::{Broker, Brokers, Child, Pair, broken};
 use super::corpus::slots;
-use super::{Logging, bench_bare, bench_latency, bench_match, output};
+use super::{Logging, bench_api, bench_archive, bench_bare, bench_latency, bench_match, output};
 use crate::app::{Exit, Failed};
 use crate::config::model::LogFormat;
 use crate::metrics::Usage;
@@ -21,6 +21,10 @@ pub enum Bench {
     Latency(bench_latency::Latency),
     /// Decode and match any rules and events, beside simd-json's tape of the same bytes in the same run
     Match(bench_match::Match),
+    /// PutEvents over HTTP, and rules that callers make, with what this disk takes to sync in the same run
+    Api(bench_api::Api),
+    /// Events that go to an archive as well, beside the same run without one
+    Archive(bench_archive::Archive),
 }
 
 /// What to measure.
@@ -115,6 +119,8 @@ impl Bench {
             Self::Pipeline(pipeline) => pipeline.run(),
             Self::Latency(latency) => latency.run(),
             Self::Match(bench) => bench.run(),
+            Self::Api(bench) => bench.run(),
+            Self::Archive(archive) => archive.run(),
         }
     }
 }

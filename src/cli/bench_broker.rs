@@ -100,7 +100,7 @@ impl Broker {
         let pair = Pair { to: format!("{from}-out"), from };
         for name in [&pair.from, &pair.to] {
             match self {
-                Self::Kafka { client, .. } => Cluster::new(client)?.create(name, PARTITIONS, Some(1))?,
+                Self::Kafka { client, .. } => Cluster::new(client)?.create(name, PARTITIONS, Some(1), &[])?,
                 Self::Nats(nats) => {
                     let config = stream::Config {
                         name: name.clone(),
@@ -323,6 +323,7 @@ impl Reader<'_> {
 /// A process between the two topics or streams, in a folder of its own; killed when dropped.
 pub struct Child {
     program: PathBuf,
+    arguments: Vec<String>,
     process: std::process::Child,
     folder: PathBuf,
 }
@@ -344,7 +345,22 @@ impl Child {
         std::fs::write(folder.join(file.0), file.1).map_err(io)?;
         let process = std::process::Command::new(program).args(arguments).current_dir(&folder).spawn();
         let process = process.inspect_err(|_| drop(std::fs::remove_dir_all(&folder))).map_err(io)?;
-        Ok(Self { program: program.to_owned(), process, folder })
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Ok(Self { program: program.to_owned(), arguments, process, folder })
+    }
+
+    /// Where it runs.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Kills it, and starts it again where it was.
+    pub fn again(&mut self) -> Result<(), Failed> {
+        let io = |error: std::io::Error| Failed::new(Exit::Io, format!("cannot run it again: {error}"));
+        self.process.kill().and_then(|()| self.process.wait()).map_err(io)?;
+        let mut command = std::process::Command::new(&self.program);
+        self.process = command.args(&self.arguments).current_dir(&self.folder).spawn().map_err(io)?;
+        Ok(())
     }
 
     /// What it uses.

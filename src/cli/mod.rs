@@ -1,7 +1,10 @@
 //! The command line: one file a verb. Results go to standard output, everything else to standard error.
 
 mod admin;
+mod archive;
 mod bench;
+mod bench_api;
+mod bench_archive;
 mod bench_bare;
 mod bench_broker;
 mod bench_latency;
@@ -11,6 +14,7 @@ mod config;
 pub mod corpus;
 mod demo;
 mod destination;
+mod dev;
 mod diff;
 mod dlq;
 mod explain;
@@ -25,6 +29,7 @@ mod patterns;
 mod publish;
 mod put;
 mod recorded;
+mod replay;
 mod rules;
 mod run;
 mod tap;
@@ -57,6 +62,8 @@ enum Verb {
     Run(run::Run),
     /// See it work: no file, no broker, no account
     Demo(demo::Demo),
+    /// EventBridge on this machine, without files
+    Dev(dev::Dev),
     /// Send events to a topic or a subject
     Put(put::Put),
     /// Try a pattern on an event, or many pairs
@@ -91,6 +98,12 @@ enum Verb {
     /// Dead letters: list, show, send again, remove
     #[command(subcommand)]
     Dlq(dlq::Dlq),
+    /// Archives: list them, write their events out as JSON lines, take some in
+    #[command(subcommand)]
+    Archive(archive::Archive),
+    /// Send archived events to their bus once more
+    #[command(subcommand)]
+    Replay(replay::Replay),
     /// Measure
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -134,6 +147,7 @@ fn verb(verb: Verb, logging: &Logging) -> Result<(), Failed> {
     match verb {
         Verb::Run(run) => run.run(logging),
         Verb::Demo(demo) => demo.run(logging),
+        Verb::Dev(dev) => dev.run(logging),
         Verb::Put(put) => put.run(logging),
         Verb::TestPattern(test) => test.run(),
         Verb::Explain(explain) => explain.run(),
@@ -149,6 +163,8 @@ fn verb(verb: Verb, logging: &Logging) -> Result<(), Failed> {
         Verb::Health(health) => health.run(),
         Verb::Logs(logs) => logs.run(),
         Verb::Dlq(dlq) => dlq.run(),
+        Verb::Archive(archive) => archive.run(),
+        Verb::Replay(replay) => replay.run(),
         Verb::Bench(bench) => bench.run(logging),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut command(), "sluice", &mut std::io::stdout());
@@ -167,8 +183,8 @@ impl Logging {
     /// Starts logging; the command line wins over the configuration.
     fn start(&self, level: &str, format: LogFormat) -> Result<(), Failed> {
         let level = self.level.as_deref().unwrap_or(level);
-        // The NATS client tells every step of connecting; what matters of it is ours to say.
-        let filter = tracing_subscriber::EnvFilter::try_new(format!("async_nats=warn,{level}"))
+        // Clients tell every step of connecting and signing; what matters of it is ours to say.
+        let filter = tracing_subscriber::EnvFilter::try_new(format!("async_nats=warn,aws_sigv4=warn,{level}"))
             .map_err(|error| Failed::new(Exit::Config, format!("`{level}` is no log filter: {error}")))?;
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)

@@ -2,8 +2,6 @@
 
 use crate::app::{Exit, Failed};
 use flate2::read::MultiGzDecoder;
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -45,44 +43,8 @@ pub fn open(file: &Path) -> std::io::Result<Box<dyn Read + Send>> {
         _ if file.as_os_str() == "-" => Box::new(std::io::stdin()),
         _ if file.extension().is_some_and(|end| end == "gz") => Box::new(MultiGzDecoder::new(File::open(file)?)),
         _ if file.extension().is_some_and(|end| end == "zst") => {
-            let input = BufReader::new(File::open(file)?);
-            Box::new(Frames { input, decoder: FrameDecoder::new(), open: false })
+            Box::new(zstd::stream::read::Decoder::new(File::open(file)?)?)
         }
         _ => Box::new(File::open(file)?),
     })
-}
-
-/// The frames of a zstd file, one after another.
-struct Frames {
-    input: BufReader<File>,
-    decoder: FrameDecoder,
-    /// Whether the decoder is within a frame.
-    open: bool,
-}
-
-impl Read for Frames {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        loop {
-            if self.open {
-                while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
-                    let blocks = BlockDecodingStrategy::UptoBlocks(1);
-                    self.decoder.decode_blocks(&mut self.input, blocks).map_err(std::io::Error::other)?;
-                }
-                match self.decoder.read(out)? {
-                    0 => self.open = false,
-                    count => return Ok(count),
-                }
-            }
-            if self.input.fill_buf()?.is_empty() {
-                return Ok(0);
-            }
-            match self.decoder.reset(&mut self.input) {
-                Ok(()) => self.open = true,
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
-                    std::io::copy(&mut self.input.by_ref().take(length.into()), &mut std::io::sink())?;
-                }
-                Err(error) => return Err(std::io::Error::other(error)),
-            }
-        }
-    }
 }

@@ -33,7 +33,8 @@ impl Run {
             return Ok(());
         }
         logging.start(&loaded.config.log.level, loaded.config.log.format)?;
-        if loaded.config.sources.is_empty() && loaded.config.server.listen == Listen::Off {
+        let config = &loaded.config;
+        if config.sources.is_empty() && config.schedules.is_empty() && config.server.listen == Listen::Off {
             let message = "the configuration has no source; declare one under `sources:` (`sluice config init` shows how), \
                  or let events come over HTTP with `server.listen`";
             return Err(Failed::new(Exit::Config, message));

@@ -1,6 +1,7 @@
 //! The configuration's types, continued: both ends of the pipeline, sources and targets.
 
 use super::model::{Empty, default_bus};
+use super::services::AwsTarget;
 use super::values::{RateLimit, Secret, Span, text_or_map};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -39,6 +40,13 @@ pub struct Source {
     /// The target that takes them; the bus's default queue in `data_dir` otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<String>,
+}
+
+impl Source {
+    /// Whether a broker keeps what it reads: in a topic or a stream.
+    pub fn is_kept(&self) -> bool {
+        self.kafka.is_some() || self.nats.as_ref().is_some_and(|nats| nats.stream.is_some())
+    }
 }
 
 /// Where a group begins on a partition that it has never committed.
@@ -99,13 +107,19 @@ pub struct KafkaSource {
     /// Makes the membership static. Must be stable and unique, as a StatefulSet's pod name is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<String>,
+    /// What waits for a target waits in a topic of this name, a dot and the target's, instead of on this disk. For a source
+    /// of one topic; the topics are made where they are missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_topics: Option<String>,
     /// User name and password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sasl: Option<Sasl>,
     /// Encrypts, with these certificates; `{}` trusts the system's authorities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// Further properties of librdkafka. Those that the delivery promise rests on are refused.
+    /// Further properties of librdkafka. Those that the delivery promise rests on are refused. Of
+    /// `partition.assignment.strategy`, the same for all members of a group, `range`, `roundrobin` and
+    /// `cooperative-sticky` are taken; with the last, a member keeps reading what it keeps while others come and go.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, Secret>,
 }
@@ -189,6 +203,9 @@ pub struct NatsSource {
     /// JetStream: after how long without a word from us a message is given to another instance.
     #[serde(default = "ack_wait")]
     pub ack_wait: Span,
+    /// JetStream: what waits for a target waits in this stream instead of on this disk. It is made when it does not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_stream: Option<String>,
     /// Who we are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<NatsAuth>,
@@ -272,7 +289,7 @@ pub struct HeaderAttribute {
     pub header: String,
 }
 
-/// Where events can go: exactly one of `kafka`, `nats`, `http`, `log`, `stdout`, `bus`.
+/// Where events can go: exactly one of `kafka`, `nats`, `http`, `aws`, `log`, `stdout`, `bus`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
@@ -285,6 +302,9 @@ pub struct Target {
     /// An HTTP endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpTarget>,
+    /// A resource of AWS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsTarget>,
     /// A log group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<LogTarget>,
@@ -396,6 +416,13 @@ pub struct HttpTarget {
     /// Signs attempts as Standard Webhooks says, with this secret: `whsec_` and base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing_secret: Option<Secret>,
+    /// A bus that takes an execution record of each answer, as a destination of a Lambda function does: a bus of the
+    /// region that the event came from, declared or made through the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_success: Option<String>,
+    /// The same for what is given up, instead of a dead letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<String>,
     /// Certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,

@@ -4,6 +4,7 @@
 //! In: paths. Out: [`Config`] and [`Catalog`], or every [`Problem`] of every file at once. Promises: nothing of an
 //! invalid configuration takes effect. Leaves to others: running it (`app`).
 
+pub mod access;
 pub mod check;
 mod de;
 pub mod ends;
@@ -13,6 +14,7 @@ mod outside;
 mod place;
 mod problem;
 pub mod rule_tests;
+pub mod services;
 pub mod values;
 mod yaml;
 
@@ -116,7 +118,14 @@ pub fn inspect(paths: &[PathBuf], outside: &Outside<'_>) -> (Loaded, Problems) {
     if files.is_empty() && problems.is_empty() {
         problems.push(Problem::plain("E0001", "no configuration file found").help("name one with --config FILE"));
     }
-    let (config, catalog) = check::all(&documents, outside.only_rules, &mut problems);
+    let (mut config, catalog) = check::all(&documents, outside.only_rules, &mut problems);
+    if let Some(keys) = config.server.auth.as_ref().and_then(|auth| auth.keys.as_ref()).filter(|_| !outside.only_rules)
+    {
+        let mut found = Vec::new();
+        config.keys = access::keys(keys, outside, &mut found);
+        found.iter_mut().for_each(Problem::hide);
+        problems.extend(found);
+    }
     problems.sort_by_key(Problem::place);
     let places = Places(documents.into_iter().map(|(document, _)| document).collect());
     (Loaded { config, catalog, files, places }, Problems(problems))

@@ -1,12 +1,15 @@
 //! The configuration's types: one definition gives reading, printing and the JSON Schema.
 
+use super::access::{AccessKey, ServerAuth};
 use super::ends::{Source, Target};
+use super::services::{Aws, Function};
 use super::values::{Json, Listen, Secret, Size, Span, text_or_map};
 use crate::pattern::Numbers;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +44,22 @@ pub struct FileConfig {
     pub targets: BTreeMap<String, Target>,
     /// What goes where.
     pub rules: BTreeMap<String, Rule>,
+    /// What keeps events for replays.
+    pub archives: BTreeMap<String, Archive>,
+    /// What fires by itself.
+    pub schedules: BTreeMap<String, Schedule>,
+    /// Which target stands for an ARN that callers of the API name: ARN, in which `*` stands for any text, and target.
+    /// The longest that fits counts. A `kafka` target takes the topic of a topic's ARN.
+    pub arn_map: BTreeMap<String, String>,
+    /// Functions by name.
+    pub functions: BTreeMap<String, Function>,
+    /// How services of AWS are reached.
+    pub aws: Option<Aws>,
+    /// Who makes rules.
+    pub catalog: Option<CatalogMode>,
+    /// What seals the secrets of connections in `data_dir/catalog.redb`: 32 bytes in base64, from outside, as in
+    /// `"${file:/run/secrets/sluice-key}"`. Without it the key is made, in `data_dir/catalog.key`.
+    pub catalog_key: Option<Secret>,
     /// More files or folders, relative to this file.
     pub include: Vec<String>,
 }
@@ -74,6 +93,35 @@ pub struct Config {
     pub targets: BTreeMap<String, Target>,
     /// By name.
     pub rules: BTreeMap<String, Rule>,
+    /// By name.
+    pub archives: BTreeMap<String, Archive>,
+    /// By name.
+    pub schedules: BTreeMap<String, Schedule>,
+    /// See [`FileConfig::arn_map`].
+    pub arn_map: BTreeMap<String, String>,
+    /// By name.
+    pub functions: BTreeMap<String, Function>,
+    /// See [`Aws`].
+    pub aws: Option<Aws>,
+    /// See [`CatalogMode`].
+    pub catalog: CatalogMode,
+    /// See [`FileConfig::catalog_key`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catalog_key: Option<Secret>,
+    /// What the file of [`ServerAuth::keys`] holds.
+    #[serde(skip)]
+    pub keys: Vec<AccessKey>,
+}
+
+/// Who makes buses, rules and the rest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CatalogMode {
+    /// Files, and callers of the API beside them: what they make is kept in `data_dir`.
+    #[default]
+    Layered,
+    /// Files alone; the API shows what they declare and changes nothing.
+    Files,
 }
 
 /// Addresses.
@@ -89,6 +137,8 @@ pub struct Server {
     /// Who may call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<ServerAuth>,
+    /// Whether `sluice dev reset` may remove everything that was made through the API.
+    pub allow_reset: bool,
     /// How long a caller may wait until its events are kept.
     pub accept_timeout: Span,
     /// Connections at once on `listen`.
@@ -104,20 +154,12 @@ impl Default for Server {
             listen: local(4566),
             admin: local(4567),
             auth: None,
+            allow_reset: false,
             accept_timeout: Span(Duration::from_secs(20)),
             max_connections: 1024,
             shutdown: Shutdown::default(),
         }
     }
-}
-
-/// Who may call.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ServerAuth {
-    /// Tokens for `Authorization: Bearer`, 16 characters at least; two while one replaces the other. Take them from
-    /// outside: `"${file:/run/secrets/sluice-token}"`.
-    pub bearer: Vec<Secret>,
 }
 
 /// Where HTTP targets may lead.
@@ -202,6 +244,50 @@ pub struct Limits {
     pub journal_bytes: Size,
     /// Bytes of the retry log of a target; beyond, its deliveries hold their sources. `0` does without.
     pub retry_log_bytes: Size,
+    /// How many buses, rules and so on callers of the API may make, where nothing else is said below.
+    pub profile: Profile,
+    /// Buses of an account and region, `default` among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buses: Option<NonZeroU32>,
+    /// Rules of a bus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules_per_bus: Option<NonZeroU32>,
+    /// Targets of a rule that was made through the API.
+    pub targets_per_rule: usize,
+    /// Characters of a pattern that comes through the API; 4,096 at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pattern_characters: Option<NonZeroU32>,
+    /// Archives of an account and region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archives: Option<NonZeroU32>,
+    /// Replays of an account and region that run at a time.
+    pub replays: NonZeroU32,
+    /// Connections of an account and region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<NonZeroU32>,
+    /// API destinations of an account and region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_destinations: Option<NonZeroU32>,
+    /// Tags of a thing.
+    pub tags: NonZeroU32,
+    /// PutEvents requests of an account and region in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub put_events_per_second: Option<NonZeroU32>,
+    /// Other requests of an account and region in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actions_per_second: Option<NonZeroU32>,
+}
+
+/// How many of everything callers of the API may make.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// As many as they want.
+    #[default]
+    Open,
+    /// As many as the service allows by default: 100 buses, 300 rules a bus, 2,048 characters a pattern, 100 archives,
+    /// 3,000 connections and API destinations; 10,000 PutEvents requests a second, 50 others.
+    Aws,
 }
 
 impl Default for Limits {
@@ -213,6 +299,18 @@ impl Default for Limits {
             in_flight_bytes: Size(32 << 20),
             journal_bytes: Size(1 << 30),
             retry_log_bytes: Size(1 << 30),
+            profile: Profile::default(),
+            buses: None,
+            rules_per_bus: None,
+            targets_per_rule: 5,
+            pattern_characters: None,
+            archives: None,
+            replays: NonZeroU32::MIN.saturating_add(9),
+            connections: None,
+            api_destinations: None,
+            tags: NonZeroU32::MIN.saturating_add(49),
+            put_events_per_second: None,
+            actions_per_second: None,
         }
     }
 }
@@ -244,6 +342,42 @@ pub struct Bus {
     pub durability: Durability,
 }
 
+impl Config {
+    /// Whether files declare what needs a journal of its own.
+    pub fn runs_by_itself(&self) -> bool {
+        !self.archives.is_empty() || !self.schedules.is_empty()
+    }
+
+    /// Whether functions have destinations, whose records come by the journal.
+    pub fn tells(&self) -> bool {
+        let functions =
+            self.functions.values().map(|function| (function.on_success.is_some(), function.on_failure.is_some()));
+        let endpoints = self.targets.values().filter_map(|target| target.http.as_ref());
+        let endpoints = endpoints.map(|http| (http.on_success.is_some(), http.on_failure.is_some()));
+        functions.chain(endpoints).any(|(success, failure)| success || failure)
+    }
+
+    /// Whether callers of the API may make such things here.
+    pub fn serves_changes(&self) -> bool {
+        self.catalog == CatalogMode::Layered && self.server.listen != Listen::Off
+    }
+
+    /// Buses whose own topic or stream keeps what comes over HTTP.
+    pub fn kept_by_brokers(&self) -> impl Iterator<Item = &String> {
+        self.buses.iter().filter(|(_, bus)| bus.durability == Durability::Broker).map(|(name, _)| name)
+    }
+
+    /// Sources of a bus that read a topic or stream, by name.
+    pub fn kept_sources(&self, bus: &str) -> impl Iterator<Item = (&String, &Source)> {
+        self.sources.iter().filter(move |(_, source)| source.bus == bus && source.is_kept())
+    }
+
+    /// Whether what comes over HTTP is written into the topic or stream that a source reads.
+    pub fn keeps_http(&self, source: &Source) -> bool {
+        source.is_kept() && self.kept_by_brokers().any(|bus| *bus == source.bus)
+    }
+}
+
 /// What has an event when its request is answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -253,6 +387,9 @@ pub enum Durability {
     Journal,
     /// Memory: it is lost if the process dies, as many as `limits.in_flight_events` at most.
     Memory,
+    /// The broker: it is written into the topic or stream of the bus's one `kafka` or JetStream source, which reads it
+    /// back. That source has one topic, or a `subject` without wildcards, and events as they are.
+    Broker,
 }
 
 impl From<Durability> for crate::catalog::Durability {
@@ -260,6 +397,7 @@ impl From<Durability> for crate::catalog::Durability {
         match durability {
             Durability::Journal => Self::Journal,
             Durability::Memory => Self::Memory,
+            Durability::Broker => Self::Broker,
         }
     }
 }
@@ -323,6 +461,63 @@ pub struct Rule {
     /// Where matches go.
     #[serde(default)]
     pub targets: Vec<RuleTarget>,
+}
+
+/// An archive: it keeps events of a bus in `data_dir`, for replays. Its events stay there when it is not declared any more.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Archive {
+    /// Its bus.
+    #[serde(default = "default_bus")]
+    pub bus: String,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// How long events are kept: whole days, as in `7d`; for ever when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Span>,
+    /// What it keeps: an EventBridge pattern, as YAML or as a JSON text; everything when absent. Replayed events are not
+    /// kept again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<Json>,
+}
+
+/// A schedule: a rule that fires by itself. Its events go to its targets, and to no other rule.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// When it is due, in UTC: `rate(5 minutes)`, or `cron(...)` with six fields, as in `cron(0 2 * * ? *)`.
+    pub expression: String,
+    /// Its bus.
+    #[serde(default = "default_bus")]
+    pub bus: String,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Whether it fires.
+    #[serde(default)]
+    pub state: ScheduleState,
+    /// How many due times that were missed while nothing ran are caught up, the last ones: at most 1000.
+    #[serde(default = "one")]
+    pub catch_up: u32,
+    /// Where its events go.
+    #[serde(default)]
+    pub targets: Vec<RuleTarget>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Whether a schedule fires.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleState {
+    /// It does.
+    #[default]
+    Enabled,
+    /// It rests; what is due meanwhile is not caught up.
+    Disabled,
 }
 
 /// Whether a rule is active.

@@ -61,6 +61,13 @@ impl Problem {
         self
     }
 
+    /// Without the line, which may hold a secret.
+    pub fn hide(&mut self) {
+        if let Some(at) = &mut self.at {
+            at.text.clear();
+        }
+    }
+
     /// Sort key: file, line, column.
     pub fn place(&self) -> (Option<PathBuf>, usize, usize) {
         self.at.as_ref().map_or((None, 0, 0), |at| (Some(at.file.clone()), at.line, at.column))
@@ -80,8 +87,10 @@ impl fmt::Display for Problem {
             if !at.path.is_empty() {
                 write!(f, "   {}", at.path)?;
             }
-            write!(f, "\n{margin} |\n{} | {}", at.line, at.text)?;
-            write!(f, "\n{margin} | {}{}", " ".repeat(at.indent), "^".repeat(at.width.max(1)))?;
+            if !at.text.is_empty() {
+                write!(f, "\n{margin} |\n{} | {}", at.line, at.text)?;
+                write!(f, "\n{margin} | {}{}", " ".repeat(at.indent), "^".repeat(at.width.max(1)))?;
+            }
         }
         if let Some(service) = &self.service {
             write!(f, "\n   = AWS says: {service}")?;

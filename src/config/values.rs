@@ -155,6 +155,11 @@ impl JsonSchema for RateLimit {
 pub struct Secret(String);
 
 impl Secret {
+    /// Keeps a text.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
     /// The text, for the client that needs it.
     pub fn expose(&self) -> &str {
         &self.0

@@ -24,7 +24,7 @@ pub struct Letter {
 /// The attributes of a dead letter, named as the service names them, and where the event came from.
 pub fn attributes(delivery: &Delivery, letter: &Letter) -> Vec<(&'static str, String)> {
     let mut attributes = vec![
-        ("TARGET_ARN", format!("arn:sluice:target:::{}", letter.target)),
+        ("TARGET_ARN", super::target_arn(&letter.target)),
         ("ERROR_CODE", letter.failure.code.to_owned()),
         ("ERROR_MESSAGE", letter.failure.message.clone()),
         ("RETRY_ATTEMPTS", letter.retries.to_string()),

@@ -2,16 +2,19 @@
 
 use super::blocked::Queues;
 use super::dead_letter::Letter;
+use super::function::Publish;
 use super::http::Endpoints;
 use super::kafka::Producers;
 use super::log::{LineSink, Writer};
 use super::nats::Connections;
+use super::oauth::Authority;
 use super::parcel::Hold;
 use super::retry::Failure;
-use super::retry_log::{Logs, Route};
+use super::retry_log::{Elsewhere, Logs, Route, Unprepared};
 use super::{Delivery, Outlet, Parcel, Payload, RuleName, Shared, Sink, Timer};
 use crate::ack::Pending;
-use crate::catalog::{Order, RetryPolicy, Target, TargetKind};
+use crate::archive::Archives;
+use crate::catalog::{DEFAULT_BUS, OAuth, Order, RetryPolicy, Target, TargetKind};
 use crate::egress::Egress;
 use crate::envelope::{Batch, DeliveryId, Envelope, Position};
 use crate::journal::Reserve;
@@ -22,6 +25,7 @@ use crate::time;
 use crossbeam_channel::Sender;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,6 +36,10 @@ pub struct Outlets {
     connections: Connections,
     endpoints: Endpoints,
     files: Arc<Writer>,
+    archives: Arc<Archives>,
+    /// Started for the first archive.
+    archiver: Option<Arc<Writer>>,
+    fatal: Sender<String>,
     stdout: Arc<Writer>,
     shared: Shared,
     open: HashMap<String, (Target, Arc<Outlet>)>,
@@ -44,8 +52,8 @@ impl Outlets {
     /// # Errors
     /// The system has no threads to give, or the retry logs cannot be used.
     pub fn new(
-        data_dir: &Path,
-        (event_bytes, log_bytes): (u64, u64),
+        (data_dir, archives): (&Path, Arc<Archives>),
+        (event_bytes, log_bytes, elsewhere): (u64, u64, Vec<Elsewhere>),
         (runtime, egress): (&tokio::runtime::Handle, Egress),
         fatal: &Sender<String>,
         reserve: &Arc<Reserve>,
@@ -53,19 +61,17 @@ impl Outlets {
     ) -> Result<Self, String> {
         let no_thread = |error: std::io::Error| format!("cannot start a thread: {error}");
         let timer = Timer::spawn().map_err(no_thread)?;
-        let logs = match log_bytes {
-            0 => None,
-            _ => {
-                let logs = Logs::open(data_dir, log_bytes, reserve, (&timer, metrics));
-                Some(logs.map_err(|error| error.to_string())?)
-            }
-        };
+        let logs = Logs::open(data_dir, (log_bytes, elsewhere), reserve, (&timer, metrics));
+        let logs = logs.map_err(|error| error.to_string())?;
         Ok(Self {
             data_dir: data_dir.to_owned(),
-            producers: Producers::new(event_bytes),
+            producers: Producers::new(event_bytes, metrics),
             connections: Connections::default(),
             endpoints: Endpoints::new(runtime.clone(), egress),
             files: Writer::spawn("sluice-files", fatal).map_err(no_thread)?,
+            archives,
+            archiver: None,
+            fatal: fatal.clone(),
             stdout: Writer::spawn("sluice-stdout", fatal).map_err(no_thread)?,
             shared: Shared {
                 timer,
@@ -111,11 +117,39 @@ impl Outlets {
         let routes: HashMap<_, _> = routes.collect();
         let queues: HashMap<_, _> =
             plan.buses.iter().map(|bus| (Arc::clone(&bus.name), self.default_queue(&bus.name))).collect();
-        if let Some(logs) = &self.shared.logs {
-            logs.route(routes, queues.clone());
+        let logs = &self.shared.logs;
+        logs.route(routes, queues.clone());
+        for outlet in outlets.iter().flatten().filter(|outlet| outlet.logs.is_some()) {
+            outlet.set_elsewhere(logs.elsewhere((&outlet.name, outlet.ordering), plan)?);
         }
         let named = self.open.iter().map(|(name, (_, outlet))| (name.clone(), Arc::clone(outlet))).collect();
         Ok(Dispatcher { outlets, own_queues, queues, named })
+    }
+
+    /// Makes the retry topics and streams that are missing, and takes up what waits for targets that are no more.
+    ///
+    /// # Errors
+    /// Nobody answers, or what is there cannot be used.
+    pub fn prepare_logs(&self) -> Result<(), Unprepared> {
+        self.shared.logs.prepare()
+    }
+
+    /// Who gives out tokens for a connection.
+    ///
+    /// # Errors
+    /// An address that egress does not allow, or headers that are none.
+    pub fn authority(&mut self, oauth: &OAuth) -> Result<Authority, String> {
+        self.endpoints.authority(oauth)
+    }
+
+    /// Records of functions go this way from now on.
+    pub fn publish_by(&self, publish: Publish) {
+        self.endpoints.publish_by(publish);
+    }
+
+    /// Where archived events go.
+    pub fn archives(&self) -> Arc<Archives> {
+        Arc::clone(&self.archives)
     }
 
     /// Ends the files that lines go to in `folder`; what comes begins new ones.
@@ -130,32 +164,46 @@ impl Outlets {
 
     /// Whether no delivery waits in a retry log.
     pub fn is_idle(&self) -> bool {
-        self.shared.logs.as_ref().is_none_or(|logs| logs.is_empty())
+        self.shared.logs.is_empty()
     }
 
     /// Waits until retry logs have ended what they began, up to a second, and producers have sent what they hold, up to
     /// `deadline`.
     pub fn flush(&self, deadline: Instant) {
-        if let Some(logs) = &self.shared.logs {
-            logs.drain(deadline.min(time::now() + Duration::from_secs(1)));
-        }
+        self.shared.logs.drain(deadline.min(time::now() + Duration::from_secs(1)));
         self.producers.flush(deadline);
     }
 
     fn sink(&mut self, target: &Target) -> Result<Option<Sink>, String> {
         Ok(match &target.kind {
             TargetKind::Bus(_) => None,
+            TargetKind::Nowhere(why) => Some(Sink::Nowhere("NO_RESOURCE", why.as_str().into())),
+            TargetKind::Forbidden(why) => Some(Sink::Nowhere("NO_PERMISSIONS", why.as_str().into())),
             TargetKind::Stdout => Some(Sink::Log(LineSink::stdout(&self.stdout))),
             TargetKind::Log { group } => {
                 let folder = group_folder(&self.data_dir, group);
                 Some(Sink::Log(LineSink::folder(&self.files, folder, false)))
             }
+            TargetKind::Archive { folder } => {
+                let no_thread = |error: std::io::Error| format!("cannot start a thread: {error}");
+                let writer = match self.archiver.take() {
+                    Some(writer) => writer,
+                    None => Writer::spawn("sluice-archives", &self.fatal).map_err(no_thread)?,
+                };
+                let sink = LineSink::archive(&writer, self.archives.appender(folder));
+                self.archiver = Some(writer);
+                Some(Sink::Log(sink))
+            }
             TargetKind::Nats(nats) => Some(Sink::Nats(self.connections.subject(nats))),
             TargetKind::Http(http) => {
-                let made = self.endpoints.endpoint(http).map_err(|why| format!("target {}: {why}", target.name));
-                Some(Sink::Http(made?))
+                match self.endpoints.endpoint(http) {
+                    Ok(endpoint) => Some(Sink::Http(endpoint)),
+                    // What callers make through the API must not keep a plan from its way: its events say what is wrong.
+                    Err(why) if target.name.starts_with("arn:") => Some(Sink::Nowhere("NO_RESOURCE", why.into())),
+                    Err(why) => return Err(format!("target {}: {why}", target.name)),
+                }
             }
-            TargetKind::Kafka(kafka) => Some(Sink::Kafka(self.producers.topic(kafka)?)),
+            TargetKind::Kafka(kafka) => Some(Sink::Kafka(self.producers.topic(&kafka.client, &kafka.topic)?)),
         })
     }
 
@@ -175,6 +223,11 @@ impl Outlets {
 /// The folder of the default dead-letter queues, one below it a bus.
 pub fn letters_folder(data_dir: &Path) -> PathBuf {
     data_dir.join("dead-letters")
+}
+
+/// The folder of all archives.
+pub fn archives_folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("archives")
 }
 
 /// The folder of a log group below the data directory.
@@ -277,7 +330,8 @@ impl Dispatcher {
             return;
         };
         let position = origin.position();
-        let (lanes, order) = outlet.lane(origin.key().as_deref(), &position);
+        let away = outlet.away(&origin.batch.source.name);
+        let (lanes, order) = outlet.lane(away.as_ref(), origin.key().as_deref(), &position);
         let parcel = Parcel {
             id: DeliveryId::new(
                 (&origin.batch.source.name, &position),
@@ -298,6 +352,8 @@ impl Dispatcher {
             read_at: origin.batch.read_at,
             order,
             lanes,
+            away,
+            begun: AtomicU32::new(0),
             hold: Mutex::new(Hold::Source(pending)),
         };
         Outlet::submit(Delivery {
@@ -323,7 +379,8 @@ impl Dispatcher {
         let Some(last_resort) = self.queues.get(&again.bus) else {
             return Err(format!("bus {} does not exist", again.bus));
         };
-        let (lanes, order) = outlet.lane(again.key.as_deref(), &again.position);
+        // Its partition may be another instance's.
+        let (lanes, order) = outlet.lane(None, again.key.as_deref(), &again.position);
         let parcel = Parcel {
             id: again.id,
             queue: self.own_queues[index].clone(),
@@ -338,6 +395,8 @@ impl Dispatcher {
             read_at: time::now(),
             order,
             lanes,
+            away: None,
+            begun: AtomicU32::new(0),
             hold: Mutex::new(Hold::Source(again.pending)),
         };
         let (parcel, outlet) = (Arc::new(parcel), Arc::clone(outlet));
@@ -356,7 +415,9 @@ impl Dispatcher {
         failure: Failure,
     ) {
         let pending = origin.pending();
-        let Some(last_resort) = self.queues.get(origin.arrival()) else { return };
+        // The bus may have gone since its event was taken; `default` never does.
+        let queue_of = |bus: &str| self.queues.get(bus);
+        let Some(last_resort) = queue_of(origin.arrival()).or_else(|| queue_of(DEFAULT_BUS)) else { return };
         let outlet = queue.and_then(|name| self.named.get(name)).unwrap_or(last_resort);
         let rule_name = rule.as_ref().map_or("", |rule| &rule.arn);
         let (position, arrival) = (origin.position(), origin.arrival());
@@ -383,6 +444,8 @@ impl Dispatcher {
             read_at: origin.batch.read_at,
             order: 0,
             lanes: None,
+            away: None,
+            begun: AtomicU32::new(0),
             hold: Mutex::new(Hold::Source(pending)),
         };
         Outlet::attempt(Delivery {

@@ -1,11 +1,12 @@
-//! Log groups: one JSON line an event, in rotated files, a stream a day and process; standard output; and the default
-//! dead-letter queues, which are files of the same kind.
+//! Log groups: one JSON line an event, in rotated files, a stream a day and process; standard output; the default
+//! dead-letter queues, which are files of the same kind; and archives, which have files of their own.
 //!
 //! One thread writes what has gathered, flushes once, then settles all of it: a single event does not wait, many
 //! share a write.
 
 use super::retry::Failure;
 use super::{Delivery, Outlet, Sink, dead_letter};
+use crate::archive::Appender;
 use crate::time;
 use crossbeam_channel::Sender;
 use std::fs::{File, OpenOptions};
@@ -15,6 +16,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// A file of a stream is closed beyond this size and the next one begun.
 const FILE_BYTES: u64 = 64 << 20;
+/// Bytes of lines that are written at once: what has gathered may be as much as all sources may have in flight.
+const AT_ONCE: usize = 1 << 20;
 
 /// Where lines go.
 pub struct LineSink {
@@ -27,6 +30,7 @@ pub struct LineSink {
 enum Output {
     Stdout,
     Stream(Stream),
+    Archive(Arc<Appender>),
 }
 
 /// The open file of a log group.
@@ -47,6 +51,11 @@ impl LineSink {
     pub fn folder(writer: &Arc<Writer>, folder: PathBuf, sync: bool) -> Self {
         let stream = Stream { folder, day: String::new(), part: 0, file: None };
         Self { writer: Arc::clone(writer), output: Mutex::new(Output::Stream(stream)), sync }
+    }
+
+    /// An archive, whose lines are on disk before they settle.
+    pub fn archive(writer: &Arc<Writer>, archive: Arc<Appender>) -> Self {
+        Self { writer: Arc::clone(writer), output: Mutex::new(Output::Archive(archive)), sync: true }
     }
 
     /// Queues a delivery for the writer. The queue is bounded by the credit of the events in it.
@@ -73,6 +82,7 @@ impl LineSink {
                 out.flush()
             }
             Output::Stream(stream) => stream.append(lines, self.sync),
+            Output::Archive(archive) => archive.append(lines),
         }
     }
 }
@@ -148,31 +158,48 @@ impl Writer {
                 self.arrived.wait_while(queue, |queue| queue.is_empty()).unwrap_or_else(PoisonError::into_inner);
             let batch = std::mem::take(&mut *queue);
             drop(queue);
-            let mut groups: Vec<(Arc<Outlet>, Vec<u8>, Vec<Delivery>)> = Vec::new();
+            let mut groups: Vec<Group> = Vec::new();
             for delivery in batch {
-                let known = groups.iter_mut().position(|(outlet, _, _)| Arc::ptr_eq(outlet, &delivery.outlet));
+                let known = groups.iter_mut().position(|group| Arc::ptr_eq(&group.outlet, &delivery.outlet));
                 let index = known.unwrap_or_else(|| {
-                    groups.push((Arc::clone(&delivery.outlet), Vec::new(), Vec::new()));
+                    let outlet = Arc::clone(&delivery.outlet);
+                    groups.push(Group { outlet, lines: Vec::new(), deliveries: Vec::new() });
                     groups.len() - 1
                 });
-                let (_, lines, deliveries) = &mut groups[index];
-                put_line(&delivery, lines);
-                deliveries.push(delivery);
+                let group = &mut groups[index];
+                put_line(&delivery, &mut group.lines);
+                group.deliveries.push(delivery);
+                if group.lines.len() >= AT_ONCE {
+                    self.write(group);
+                }
             }
-            for (outlet, lines, deliveries) in groups {
-                let Sink::Log(sink) = &outlet.sink else { continue };
-                let failed = sink.append(&lines).err();
-                if failed.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-                    // Nobody reads standard output any more. The process stops for the first reason.
-                    self.fatal.try_send("standard output is closed".into()).unwrap_or_default();
-                }
-                let failed = failed.map(|error| io_failure(&error));
-                for delivery in deliveries {
-                    delivery.finish(failed.clone().map_or(Ok(()), Err));
-                }
+            for mut group in groups {
+                self.write(&mut group);
             }
         }
     }
+
+    /// Writes the lines of a group and ends the attempts.
+    fn write(&self, group: &mut Group) {
+        let Sink::Log(sink) = &group.outlet.sink else { return };
+        let failed = sink.append(&group.lines).err();
+        group.lines.clear();
+        if failed.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            // Nobody reads standard output any more. The process stops for the first reason.
+            self.fatal.try_send("standard output is closed".into()).unwrap_or_default();
+        }
+        let failed = failed.map(|error| io_failure(&error));
+        for delivery in group.deliveries.drain(..) {
+            delivery.finish(failed.clone().map_or(Ok(()), Err));
+        }
+    }
+}
+
+/// Deliveries of one outlet and their lines.
+struct Group {
+    outlet: Arc<Outlet>,
+    lines: Vec<u8>,
+    deliveries: Vec<Delivery>,
 }
 
 /// One delivery as one line. Line ends can only stand between JSON tokens, so spaces say the same.

@@ -4,15 +4,19 @@
 //! exactly once (I2), by an outcome that is written down, never by being dropped. Leaves to others: what is delivered
 //! (`worker`), when offsets are committed (`source`).
 
+pub mod aws;
 pub mod blocked;
 pub mod breaker;
 pub mod dead_letter;
 pub mod dispatcher;
+pub mod function;
 pub mod http;
+pub mod invocation;
 pub mod kafka;
 pub mod log;
 pub mod nats;
 mod notice;
+mod oauth;
 pub mod parcel;
 pub mod retry;
 pub mod retry_log;
@@ -20,15 +24,19 @@ mod timer;
 mod watch;
 
 pub use dispatcher::{Dispatcher, Outlets};
+pub use oauth::Authority;
 pub use parcel::{Parcel, Payload};
 pub use timer::Timer;
 
-use crate::catalog::{Order, RetryPolicy};
+pub use crate::envelope::TRACE_HEADER;
+
+use crate::catalog::{MARK, Order, RetryPolicy};
 use crate::envelope::{self, Position};
 use crate::metrics::{Latency, Metrics, labels};
 use crate::planted::{self, Bug};
 use crate::tap::{Seen, Stage, Taps};
 use crate::time;
+use arc_swap::ArcSwap;
 use blocked::{Letters, Queues};
 use breaker::{Admit, Breaker};
 use dead_letter::Letter;
@@ -41,9 +49,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use watch::Watch;
-
-/// The header that ties a delivery to the call that brought its event.
-pub const TRACE_HEADER: &str = "X-Amzn-Trace-Id";
 
 /// The rule that a delivery is for.
 #[derive(Clone)]
@@ -91,6 +96,8 @@ pub struct Outlet {
     /// Where deliveries wait for longer, if they may: what keeps lines on this disk has none.
     logs: Option<Arc<Logs>>,
     log: OnceLock<Arc<RetryLog>>,
+    /// Where deliveries of these sources wait instead.
+    elsewhere: ArcSwap<Vec<(Arc<str>, Arc<RetryLog>)>>,
     watch: Watch,
     breaker: Mutex<Breaker>,
     /// The last attempt that ended has failed.
@@ -110,7 +117,7 @@ pub struct Shared {
     /// Where failed attempts wait for a moment.
     pub timer: Arc<Timer>,
     /// Where deliveries wait for longer.
-    pub logs: Option<Arc<Logs>>,
+    pub logs: Arc<Logs>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Who watches.
@@ -129,6 +136,8 @@ pub enum Sink {
     Http(http::HttpSink),
     /// Lines in files, or on standard output.
     Log(log::LineSink),
+    /// Nothing, and why: what comes is a dead letter at once.
+    Nowhere(&'static str, Arc<str>),
 }
 
 struct OutletMetrics {
@@ -171,7 +180,8 @@ impl Outlet {
     /// An outlet for `sink`.
     pub fn new(name: &str, sink: Sink, (retry, ordering): (RetryPolicy, Order), shared: &Shared) -> Arc<Self> {
         let name: Arc<str> = name.into();
-        let logs = shared.logs.as_ref().filter(|_| !matches!(sink, Sink::Log(_))).map(Arc::clone);
+        let logs =
+            (shared.logs.any() && !matches!(sink, Sink::Log(_) | Sink::Nowhere(..))).then(|| Arc::clone(&shared.logs));
         let log = logs.as_ref().and_then(|logs| logs.get(&name));
         let outlet = Arc::new(Self {
             letters: shared.queues.letters(&name),
@@ -181,6 +191,7 @@ impl Outlet {
             timer: Arc::clone(&shared.timer),
             logs,
             log: log.map_or_else(OnceLock::new, OnceLock::from),
+            elsewhere: ArcSwap::default(),
             watch: Watch::default(),
             breaker: Mutex::default(),
             failing: AtomicBool::new(false),
@@ -212,7 +223,7 @@ impl Outlet {
     /// The same for a delivery whose turn has come.
     fn begin(delivery: Delivery) {
         let outlet = Arc::clone(&delivery.outlet);
-        if delivery.letter.is_none() && outlet.detour() {
+        if delivery.letter.is_none() && outlet.detour(delivery.away.as_ref().or(outlet.log.get())) {
             match outlet.keep(delivery, time::now()) {
                 Ok(()) => {}
                 Err(delivery) => Self::attempt(delivery),
@@ -239,21 +250,43 @@ impl Outlet {
             Sink::Nats(subject) => subject.submit(delivery),
             Sink::Http(endpoint) => endpoint.submit(delivery),
             Sink::Log(lines) => lines.submit(delivery),
+            Sink::Nowhere(code, why) => delivery.finish(Err(Failure::permanent(code, why.to_string()))),
         }
     }
 
-    fn detour(&self) -> bool {
+    /// Whether a delivery that may wait in `log` has to.
+    fn detour(&self, log: Option<&Arc<RetryLog>>) -> bool {
         self.troubled.load(Ordering::Acquire)
             || self.slow.load(Ordering::Acquire)
-            || self.log.get().is_some_and(|log| log.fresh() > 0)
+            || log.is_some_and(|log| log.fresh() > 0)
     }
 
-    /// The target's retry log; made when it is wanted first.
+    /// From now on deliveries of these sources wait in these logs.
+    fn set_elsewhere(&self, logs: Vec<(Arc<str>, Arc<RetryLog>)>) {
+        for (_, log) in &logs {
+            log.keep_order(self.ordering == Order::Key);
+        }
+        self.elsewhere.store(Arc::new(logs));
+    }
+
+    /// The log of a source's deliveries that is not on this disk.
+    fn away(&self, source: &str) -> Option<Arc<RetryLog>> {
+        let logs = self.elsewhere.load();
+        logs.iter().find(|(name, _)| **name == *source).map(|(_, log)| Arc::clone(log))
+    }
+
+    /// Has the logs look again: what they wait for may have come.
+    fn look_again(&self) {
+        self.log.get().into_iter().for_each(|log| log.look());
+        self.elsewhere.load().iter().for_each(|(_, log)| log.look());
+    }
+
+    /// The target's retry log on this disk; made when it is wanted first.
     fn log(&self) -> Option<&Arc<RetryLog>> {
         if let Some(log) = self.log.get() {
             return Some(log);
         }
-        match self.logs.as_ref()?.of(&self.name) {
+        match self.logs.as_ref().filter(|logs| logs.on_disk())?.of(&self.name) {
             Ok(log) => Some(self.log.get_or_init(|| log)),
             Err(error) => {
                 notice::report(&self.name, &Failure::retry("INTERNAL_ERROR", format!("no retry log: {error}")));
@@ -263,19 +296,24 @@ impl Outlet {
     }
 
     /// The log that keeps its target's order, and the order of a delivery that comes by this key or, without one, from
-    /// this partition.
-    fn lane(&self, key: Option<&[u8]>, position: &Position) -> (Option<Arc<RetryLog>>, u64) {
+    /// this partition, and may wait in `away`.
+    fn lane(
+        &self,
+        away: Option<&Arc<RetryLog>>,
+        key: Option<&[u8]>,
+        position: &Position,
+    ) -> (Option<Arc<RetryLog>>, u64) {
         if self.ordering != Order::Key {
             return (None, 0);
         }
         let order = envelope::order(key, position);
         // Without a log the source goes on holding what fails, and nothing overtakes it there but its own repetition.
-        self.log().map_or((None, 0), |log| (Some(Arc::clone(log)), order))
+        away.or_else(|| self.log()).map_or((None, 0), |log| (Some(Arc::clone(log)), order))
     }
 
     /// Has a delivery wait in the retry log.
     fn keep(&self, delivery: Delivery, due: Instant) -> Result<(), Delivery> {
-        match self.log() {
+        match delivery.away.clone().or_else(|| self.log().cloned()) {
             Some(log) => log.keep(delivery, due),
             None => Err(delivery),
         }
@@ -294,8 +332,8 @@ impl Outlet {
     fn look(&self, now: Instant) {
         let (held, slow) = self.watch.look(now);
         self.slow.store(slow, Ordering::Release);
-        if let Some(log) = if held.is_empty() { None } else { self.log() } {
-            for (parcel, failed) in held {
+        for (parcel, failed) in held {
+            if let Some(log) = parcel.away.as_ref().or_else(|| self.log()) {
                 log.keep_under_way(&parcel, failed);
             }
         }
@@ -310,9 +348,7 @@ impl Outlet {
             self.troubled.store(false, Ordering::Release);
             drop(breaker);
             self.metrics.breaker.set(0);
-            if let Some(log) = self.log.get() {
-                log.look();
-            }
+            self.look_again();
         }
     }
 
@@ -327,10 +363,8 @@ impl Outlet {
         self.troubled.store(!closed, Ordering::Release);
         drop(breaker);
         self.metrics.breaker.set(i64::from(!closed));
-        // The log may be waiting for the probe that has just failed.
-        if let Some(log) = self.log.get() {
-            log.look();
-        }
+        // A log may be waiting for the probe that has just failed.
+        self.look_again();
     }
 }
 
@@ -387,7 +421,6 @@ impl Delivery {
                 self.outlet = Arc::clone(&self.last_resort);
                 return Outlet::attempt(self);
             }
-            Some(_) if planted::on(Bug::DropWhenDlqFails) => return self.settle(),
             // Otherwise it is tried until it is kept.
             Some(_) => (RetryPolicy { max_attempts: u32::MAX, max_age: Duration::MAX, ..outlet.retry }, Class::Retry),
             None => (outlet.retry, failure.class),
@@ -416,6 +449,9 @@ impl Delivery {
         let reason = labels([("target", &outlet.name), ("reason", failure.code)]);
         families.target_retries.get_or_create(&reason).inc();
         notice::report(&outlet.name, failure);
+        if planted::on(Bug::DropWhenDlqFails) && self.letter.is_some() {
+            return self.settle();
+        }
         let mut hold = self.hold();
         let logged = matches!(*hold, Hold::Log { .. });
         match retry::wait(logged, self.letter.is_some(), due.saturating_duration_since(time::now())) {
@@ -427,7 +463,7 @@ impl Delivery {
                 let held = std::mem::replace(&mut *hold, Hold::Ended);
                 drop(hold);
                 if let Hold::Log { log, sequence, released } = held {
-                    log.postpone((sequence, self.order), released, (self.failed, due));
+                    log.postpone(&self.parcel, sequence, released, (self.failed, due));
                 }
             }
             Wait::Log => {
@@ -451,8 +487,17 @@ impl Delivery {
         });
     }
 
+    /// Gives an event up: the failure of a function is told where it is wanted, anything else is a dead letter.
+    pub fn bury(self, failure: Failure, exhausted: Option<retry::Exhausted>) {
+        let outlet = Arc::clone(&self.outlet);
+        match &outlet.sink {
+            Sink::Http(http) if self.letter.is_none() => http.give_up(self, failure, exhausted),
+            _ => self.lay_down(failure, exhausted),
+        }
+    }
+
     /// Sends the event to the dead-letter queue, with its cause.
-    pub fn bury(mut self, failure: Failure, exhausted: Option<retry::Exhausted>) {
+    fn lay_down(mut self, failure: Failure, exhausted: Option<retry::Exhausted>) {
         let queue = self.queue.clone().unwrap_or_else(|| Arc::clone(&self.last_resort));
         let families = &self.outlet.metrics.metrics.families;
         let from = labels([("target", &self.outlet.name), ("reason", failure.code)]);
@@ -469,4 +514,10 @@ impl Delivery {
         self.outlet = queue;
         Outlet::attempt(self);
     }
+}
+
+/// The ARN of a target: what callers name by an ARN has it as its name, with [`MARK`] and more where it has parameters.
+pub fn target_arn(name: &str) -> String {
+    let arn = name.split_once(MARK).map_or(name, |(arn, _)| arn);
+    if arn.starts_with("arn:") { arn.to_owned() } else { format!("arn:sluice:target:::{name}") }
 }

@@ -7,6 +7,7 @@ use crate::envelope::{DeliveryId, Position};
 use crate::time;
 use serde::{Deserialize, Serialize};
 use std::ops::{Deref, Range};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,10 @@ pub struct Parcel {
     pub order: u64,
     /// Its target's log, where that keeps an order.
     pub lanes: Option<Arc<RetryLog>>,
+    /// The log that it may wait in, where that is not on this disk.
+    pub away: Option<Arc<RetryLog>>,
+    /// Attempts that had failed when the last one began.
+    pub begun: AtomicU32,
     /// Who answers for it until it has ended.
     pub hold: Mutex<Hold>,
 }
@@ -116,6 +121,13 @@ impl Parcel {
     /// Its source is told that it is settled while a log is only about to take it; a planted fault.
     pub fn release(&self) {
         if let Hold::Spilling(pending) = std::mem::replace(&mut *self.hold(), Hold::Ended) {
+            pending.settle();
+        }
+    }
+
+    /// Its partition has been taken away before its turn came: its source reads it again, wherever it is read.
+    pub fn abandon(&self) {
+        if let Hold::Source(pending) | Hold::Spilling(pending) = std::mem::replace(&mut *self.hold(), Hold::Ended) {
             pending.settle();
         }
     }
@@ -210,6 +222,16 @@ impl<'a> Kept<'a> {
         (kept.key.unwrap_or(0) <= rest.len() as u64).then_some((kept, rest))
     }
 
+    /// The delivery's id.
+    pub fn id(&self) -> u128 {
+        self.id
+    }
+
+    /// What comes first where an order is kept: the place in the source.
+    pub fn rank(&self) -> i64 {
+        self.offset
+    }
+
     /// The parcel again, for its target's queue and its bus's, from the log that has it.
     pub fn parcel(
         &self,
@@ -236,6 +258,8 @@ impl<'a> Kept<'a> {
             read_at: now.checked_sub(age).unwrap_or(now),
             order: self.order,
             lanes: (self.order != 0).then_some(log),
+            away: None,
+            begun: AtomicU32::new(self.attempts.failed),
             hold: Mutex::new(hold),
         }
     }

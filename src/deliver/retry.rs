@@ -72,7 +72,7 @@ pub enum Next {
 }
 
 /// Decides after a failed attempt: `retries` were made before it, the event is `age` old. The delay is
-/// `jitter` (0 to 1) of an exponentially growing ceiling ("full jitter", AWS Architecture Blog, 2015).
+/// `jitter` (0 to 1) of an exponentially growing ceiling ("full jitter", AWS Architecture Blog, 2015), or that ceiling.
 pub fn next(policy: &RetryPolicy, retries: u32, age: Duration, class: Class, jitter: f64) -> Next {
     if class == Class::Permanent {
         return Next::DeadLetter(None);
@@ -84,7 +84,7 @@ pub fn next(policy: &RetryPolicy, retries: u32, age: Duration, class: Class, jit
         return Next::DeadLetter(Some(Exhausted::Age));
     }
     let ceiling = policy.initial.saturating_mul(1u32.checked_shl(retries).unwrap_or(u32::MAX)).min(policy.max);
-    Next::Again(ceiling.mul_f64(jitter.clamp(0.0, 1.0)))
+    Next::Again(if policy.jitter { ceiling.mul_f64(jitter.clamp(0.0, 1.0)) } else { ceiling })
 }
 
 /// Where a delivery waits for its next attempt.

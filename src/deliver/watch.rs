@@ -2,6 +2,7 @@
 
 use super::parcel::{Hold, Parcel};
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,6 @@ struct Watched {
 pub struct Attempt {
     since: Instant,
     parcel: Weak<Parcel>,
-    /// Attempts that failed before it.
-    pub failed: u32,
 }
 
 impl Attempt {
@@ -45,7 +44,9 @@ impl Watch {
                 watched.young.pop_front();
             }
         }
-        watched.young.push_back(Attempt { since, parcel: Arc::downgrade(parcel), failed });
+        // One that is repeated in memory has several: a log is to be told of the last.
+        parcel.begun.store(failed, Ordering::Relaxed);
+        watched.young.push_back(Attempt { since, parcel: Arc::downgrade(parcel) });
     }
 
     /// Looks at the attempts under way. Returns those whose source still waits although they have taken long, and
@@ -65,7 +66,8 @@ impl Watch {
         let held = |attempt: &Attempt| {
             let parcel = attempt.parcel.upgrade()?;
             let held = matches!(*parcel.hold(), Hold::Source(_));
-            held.then_some((parcel, attempt.failed))
+            let failed = parcel.begun.load(Ordering::Relaxed);
+            held.then_some((parcel, failed))
         };
         (watched.slow.iter().filter_map(held).collect(), !watched.slow.is_empty())
     }

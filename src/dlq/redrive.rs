@@ -11,7 +11,7 @@ use crate::catalog::{KafkaTarget, OnInvalid, TargetKind};
 use crate::credit::{Credit, Window};
 use crate::deliver::dispatcher::{Again, group_folder, letters_folder};
 use crate::deliver::{Outlets, Payload, RuleName};
-use crate::envelope::{Batch, DeliveryId, Envelope, Lanes, OpenRun, SourceInfo};
+use crate::envelope::{Aim, Batch, DeliveryId, Envelope, Lanes, OpenRun, SourceInfo};
 use crate::event::Scanner;
 use crate::plan::Identity;
 use crate::time;
@@ -270,6 +270,7 @@ impl Desk {
                 dead_letter: None,
                 event_bytes: self.parts.event_bytes,
                 identity: self.parts.identity.clone(),
+                aim: Aim::default(),
             })
         });
         let (mut bytes, key, position) = (letter.payload().unwrap_or_default(), letter.key(), letter.record());

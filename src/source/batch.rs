@@ -3,7 +3,7 @@
 use super::Setup;
 use crate::ack::{OffsetTracker, Receipt, Report};
 use crate::credit::Credit;
-use crate::envelope::{Batch, Envelope, Lanes, OpenRun};
+use crate::envelope::{Batch, Envelope, Lanes, OpenRun, TRACE_HEADER};
 use crate::time;
 use std::ops::Range;
 use std::sync::Arc;
@@ -94,13 +94,14 @@ impl<'a> Gather<'a> {
         let gathered = &mut draft.runs[run];
         (gathered.last, gathered.events) = (reading.order, gathered.events + 1);
         gathered.bytes += size as u64;
+        let trace = if self.setup.keeps_http { trace(&reading.headers) } else { None };
         let key = reading.key.map(|key| append(&mut draft.bytes, key));
         let payload = append(&mut draft.bytes, reading.payload);
         let envelope = Envelope {
             payload,
             key,
             headers: reading.headers,
-            trace: None,
+            trace,
             run,
             offset: reading.offset,
             time_millis: reading.time_millis,
@@ -164,6 +165,12 @@ impl Draft {
         });
         self
     }
+}
+
+/// The trace of the call that brought a record.
+fn trace(headers: &[(String, Vec<u8>)]) -> Option<Arc<str>> {
+    let (_, trace) = headers.iter().find(|(name, _)| name == TRACE_HEADER)?;
+    std::str::from_utf8(trace).ok().map(Into::into)
 }
 
 fn append(bytes: &mut Vec<u8>, part: &[u8]) -> Range<usize> {

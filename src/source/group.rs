@@ -2,12 +2,12 @@
 
 use crate::ack::{OffsetTracker, Report, Run};
 use crate::config::ends::Start;
-use crate::kafka::Remarks;
+use crate::kafka::{Owned, is_shut_out};
 use crate::metrics::{Metrics, labels};
 use crate::planted::{self, Bug};
 use crate::time;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -104,8 +104,9 @@ pub struct GroupContext {
     pub subscribed: AtomicBool,
     pub report: Arc<Report>,
     pub start: Start,
-    pub remarks: Remarks,
     pub metrics: Arc<Metrics>,
+    /// Told which partitions are ours.
+    pub owned: Arc<Owned>,
 }
 
 impl GroupContext {
@@ -150,30 +151,60 @@ impl GroupContext {
         Ok(!committed.elements().iter().any(|element| matches!(element.offset(), Offset::Offset(_))))
     }
 
+    /// Takes partitions up; where the group's protocol is cooperative, beside those that it has.
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
-        if let Err(error) = self.starts(consumer, list) {
+        if list.count() > 0
+            && let Err(error) = self.starts(consumer, list)
+        {
             tracing::warn!(source = %self.source, "no committed offsets: {error}; the assignment is tried again");
             self.metrics.health.set(&self.source, Some(format!("no committed offsets: {error}")));
-            // Nothing is assigned, so nothing is lost; a new session brings the next try.
-            drop(consumer.unassign());
-            consumer.unsubscribe();
-            self.subscribed.store(false, Ordering::Relaxed);
-            return;
+            return self.leave(consumer, list);
         }
         let mut group = self.lock();
-        for element in list.elements() {
+        for mut element in list.elements() {
             let number = group.number(element.topic(), element.partition());
             group.tracker.assign(number);
+            let committed = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            if let Some(offset) = group.tracker.resume(number, committed)
+                && let Err(error) = element.set_offset(Offset::Offset(offset))
+            {
+                tracing::warn!(source = %self.source, "what is settled may be delivered again: {error}");
+            }
+            group.paused.retain(|&paused| paused != number);
         }
-        group.paused.clear();
         drop(group);
+        self.owned.assign(&partitions(list));
+        let taken = match is_cooperative(consumer) {
+            true => consumer.incremental_assign(list),
+            false => consumer.assign(list),
+        };
         // What was paused in an earlier assignment must not stay so.
-        if let Err(error) = consumer.assign(list).and_then(|()| consumer.resume(list)) {
+        if let Err(error) = taken.and_then(|()| consumer.resume(list)) {
             tracing::error!(source = %self.source, "assignment failed: {error}");
             return self.metrics.health.set(&self.source, Some(format!("assignment failed: {error}")));
         }
         self.metrics.health.set(&self.source, None);
         tracing::info!(source = %self.source, partitions = list.count(), "partitions assigned");
+    }
+
+    /// Leaves the group instead of taking partitions up; a new session brings the next try.
+    fn leave(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
+        let left = match is_cooperative(consumer) {
+            // What is given up then must have been taken. Nothing of it is read.
+            true => list
+                .set_all_offsets(Offset::End)
+                .and_then(|()| consumer.incremental_assign(list))
+                .and_then(|()| consumer.pause(list)),
+            false => consumer.unassign(),
+        };
+        if let Err(error) = left {
+            tracing::error!(source = %self.source, "leaving the group failed: {error}");
+        }
+        consumer.unsubscribe();
+        self.subscribed.store(false, Ordering::Relaxed);
     }
 
     /// Drains first, fences second.
@@ -199,16 +230,34 @@ impl GroupContext {
         }
         group.paused.retain(|number| !numbers.contains(number));
         drop(group);
-        if let Err(error) = consumer.unassign() {
+        self.owned.revoke(&partitions(list));
+        let given = match is_cooperative(consumer) {
+            true => consumer.incremental_unassign(list),
+            false => consumer.unassign(),
+        };
+        if let Err(error) = given {
             tracing::error!(source = %self.source, "giving up partitions failed: {error}");
         }
         tracing::info!(source = %self.source, partitions = list.count(), "partitions revoked");
     }
 }
 
+fn partitions(list: &TopicPartitionList) -> Vec<i32> {
+    list.elements().iter().map(|element| element.partition()).collect()
+}
+
+/// Whether partitions come and go one by one instead of all at once.
+fn is_cooperative<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
+    matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative)
+}
+
 impl ClientContext for GroupContext {
     fn error(&self, error: KafkaError, reason: &str) {
-        self.remarks.note(&error, reason);
+        if is_shut_out(&error) {
+            tracing::warn!(source = %self.source, "the Kafka brokers do not let us in: {reason}");
+            self.metrics.health.note(&self.source, Some(reason.to_owned()));
+        }
+        tracing::debug!(target: "kafka", "{error}: {reason}");
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -216,6 +265,9 @@ impl ClientContext for GroupContext {
     }
 
     fn stats(&self, statistics: Statistics) {
+        if statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP") {
+            self.metrics.health.note(&self.source, None);
+        }
         for topic in statistics.topics.values() {
             let assigned =
                 topic.partitions.values().filter(|partition| partition.partition >= 0 && partition.consumer_lag >= 0);
@@ -238,13 +290,16 @@ impl ConsumerContext for GroupContext {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let Err(error) = result else { return };
-        tracing::warn!(source = %self.source, "commit refused, it is tried again: {error}");
+        if let Err(error) = &result {
+            tracing::warn!(source = %self.source, "commit refused, it is tried again: {error}");
+        }
         let mut group = self.lock();
         for element in offsets.elements() {
-            if let Offset::Offset(offset) = element.offset() {
-                let number = group.number(element.topic(), element.partition());
-                group.tracker.commit_again(number, offset);
+            let Offset::Offset(offset) = element.offset() else { continue };
+            let number = group.number(element.topic(), element.partition());
+            match result {
+                Ok(()) => group.tracker.kept(number, offset),
+                Err(_) => group.tracker.commit_again(number, offset),
             }
         }
     }

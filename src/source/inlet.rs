@@ -5,10 +5,11 @@
 //! nothing is routed without credit (I7); an event whose caller has gone is routed all the same. What the buffer has no
 //! room for is read back from the journal. Leaves to others: what a request means (`api`).
 
+use super::room::{Room, Taken};
 use super::{Feed, Stop};
 use crate::ack::{Receipt, Report, Run};
 use crate::credit::{Credit, Window};
-use crate::envelope::{Batch, Envelope, Lanes, OpenRun, SourceInfo};
+use crate::envelope::{Batch, Envelope, Lanes, OpenRun, REPLAY_SOURCE, SourceInfo};
 use crate::journal::{Journal, JournalError, Live, Reserve};
 use crate::metrics::{Metrics, labels};
 use crate::planted::{self, Bug};
@@ -20,14 +21,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 /// How often the thread without anything to do looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long the journal may take at the end to write what is done with.
 const FLUSH: Duration = Duration::from_secs(1);
-/// Bytes that one permit stands for.
-const PERMIT_BYTES: u64 = 1024;
 /// A batch's events, and bytes beyond which it takes no more.
 const BATCH: (usize, usize) = (256, 256 << 10);
 /// The partition of runs that the journal keeps, and of those that only memory has.
@@ -46,6 +45,16 @@ pub struct Arrival {
     pub trace: Option<Arc<str>>,
 }
 
+impl Arrival {
+    /// Counts it as received.
+    pub(super) fn count(&self, metrics: &Metrics) {
+        // Schedules share a series, and so do replays.
+        let own = labels([("source", self.info.name.split('/').next().unwrap_or_default())]);
+        metrics.families.source_events.get_or_create(&own).inc();
+        metrics.families.source_bytes.get_or_create(&own).inc_by(self.event.len() as u64);
+    }
+}
+
 /// Why an event was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
@@ -57,6 +66,8 @@ pub enum Refused {
     Draining,
     /// The journal does not take it.
     Journal(String),
+    /// The broker does not say that it has it.
+    Broker(String),
 }
 
 impl std::fmt::Display for Refused {
@@ -65,7 +76,7 @@ impl std::fmt::Display for Refused {
             Self::Busy => "too many events are in flight; try again later",
             Self::Late => "the event was not kept in time; it may still be delivered",
             Self::Draining => "the process is about to end; try again",
-            Self::Journal(why) => why,
+            Self::Journal(why) | Self::Broker(why) => why,
         })
     }
 }
@@ -84,10 +95,9 @@ struct Shared {
     waiting: AtomicU64,
     /// Arrivals that the journal is about to keep.
     arriving: AtomicU64,
-    /// Free events, and free bytes in units of [`PERMIT_BYTES`], for those that only memory has.
-    room: [Arc<Semaphore>; 2],
-    units: u64,
-    in_memory: Mutex<HashMap<u64, [OwnedSemaphorePermit; 2]>>,
+    /// For events that only memory has.
+    room: Room,
+    in_memory: Mutex<HashMap<u64, Taken>>,
     next: AtomicU64,
     stop: Stop,
     metrics: Arc<Metrics>,
@@ -153,9 +163,6 @@ impl Inlet {
         skipped.inc_by(found.skipped);
         // Bounded by the journal: 24 bytes a record, and by `waiting` what they hold.
         let (ready, at_lanes) = unbounded();
-        let units = usize::try_from(window.bytes / PERMIT_BYTES).unwrap_or(usize::MAX);
-        let room =
-            [window.events as usize, units].map(|n| Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS))));
         let shared = Arc::new(Shared {
             journal,
             ready,
@@ -164,8 +171,7 @@ impl Inlet {
             window,
             waiting: AtomicU64::new(0),
             arriving: AtomicU64::new(0),
-            units: (room[1].available_permits() as u64).min(u64::from(u32::MAX)),
-            room,
+            room: Room::new(window),
             in_memory: Mutex::default(),
             next: AtomicU64::new(0),
             stop: feed.stop.clone(),
@@ -195,7 +201,7 @@ impl Inlet {
             shared.arriving.fetch_sub(1, Ordering::AcqRel);
             return Err(Refused::Draining);
         }
-        shared.count(&arrival);
+        arrival.count(&shared.metrics);
         let (word, kept) = oneshot::channel();
         let early = planted::on(Bug::AnswerBeforeSync);
         let body = encode(&arrival);
@@ -218,19 +224,13 @@ impl Inlet {
     /// [`Refused`].
     pub async fn remember(&self, arrival: Arrival, deadline: tokio::time::Instant) -> Result<(), Refused> {
         let shared = &self.0;
-        let units = (arrival.event.len() as u64 / PERMIT_BYTES + 1).min(shared.units) as u32;
-        let room = async {
-            let events = Arc::clone(&shared.room[0]).acquire_owned().await;
-            let bytes = Arc::clone(&shared.room[1]).acquire_many_owned(units).await;
-            events.ok().zip(bytes.ok())
-        };
-        let (events, bytes) = tokio::time::timeout_at(deadline, room).await.ok().flatten().ok_or(Refused::Busy)?;
+        let room = shared.room.take(arrival.event.len(), deadline).await?;
         shared.arriving.fetch_add(1, Ordering::AcqRel);
         let stopping = shared.stop.is_set();
         if !stopping {
-            shared.count(&arrival);
+            arrival.count(&shared.metrics);
             let sequence = shared.next.fetch_add(1, Ordering::Relaxed);
-            shared.in_memory().insert(sequence, [events, bytes]);
+            shared.in_memory().insert(sequence, room);
             shared.ready(Ready { partition: IN_MEMORY, sequence, arrival: Some(arrival) });
         }
         shared.arriving.fetch_sub(1, Ordering::AcqRel);
@@ -239,14 +239,8 @@ impl Inlet {
 }
 
 impl Shared {
-    fn in_memory(&self) -> std::sync::MutexGuard<'_, HashMap<u64, [OwnedSemaphorePermit; 2]>> {
+    fn in_memory(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Taken>> {
         self.in_memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn count(&self, arrival: &Arrival) {
-        let own = labels([("source", &arrival.info.name)]);
-        self.metrics.families.source_events.get_or_create(&own).inc();
-        self.metrics.families.source_bytes.get_or_create(&own).inc_by(arrival.event.len() as u64);
     }
 
     fn ready(&self, ready: Ready) {
@@ -296,9 +290,14 @@ impl InletSource {
     pub fn run(mut self, lanes: &Lanes) {
         let shared = Arc::clone(&self.inlet.0);
         let in_flight = shared.metrics.families.source_in_flight.get_or_create_owned(&labels([("source", "http")]));
-        let mut lane = 0;
+        let (mut lane, mut trouble) = (0, None);
         loop {
             shared.settle(shared.report.take(Duration::ZERO));
+            let now = shared.journal.trouble();
+            if now != trouble {
+                shared.metrics.health.note("journal", now.clone());
+                trouble = now;
+            }
             in_flight.set(shared.credit.events());
             if shared.credit.exhausted() {
                 shared.report.wait(LOOK);
@@ -307,14 +306,16 @@ impl InletSource {
             let idle = || shared.arriving.load(Ordering::Acquire) == 0 && shared.credit.events() == 0;
             let stopped = shared.stop.is_set() && idle();
             match self.first() {
-                Ok(first) => {
-                    if let Some(batch) = self.batch(first) {
-                        if !lanes.send(lane, batch) {
-                            return;
-                        }
-                        lane = (lane + 1) % lanes.count();
+                Ok(Some(first)) => {
+                    let batch = self.batch(first);
+                    // One lane for all replays, so that their events stay in order.
+                    let ordered = batch.source.name.starts_with(REPLAY_SOURCE);
+                    if !lanes.send(if ordered { 0 } else { lane }, batch) {
+                        return;
                     }
+                    lane = (lane + 1) % lanes.count();
                 }
+                Ok(None) => {}
                 Err(RecvTimeoutError::Timeout) if stopped => {
                     shared.settle(shared.report.take(Duration::ZERO));
                     shared.journal.flush(time::now() + FLUSH);
@@ -326,19 +327,16 @@ impl InletSource {
         }
     }
 
-    fn first(&mut self) -> Result<(Ready, Option<Arrival>), RecvTimeoutError> {
-        if let Some((ready, arrival)) = self.next.take() {
-            return Ok((ready, Some(arrival)));
+    /// What a batch begins with; `None` where it could not be read back.
+    fn first(&mut self) -> Result<Option<(Ready, Arrival)>, RecvTimeoutError> {
+        match self.next.take() {
+            Some(next) => Ok(Some(next)),
+            None => self.ready.recv_timeout(LOOK).map(|ready| self.arrival(ready)),
         }
-        self.ready.recv_timeout(LOOK).map(|mut ready| {
-            let arrival = ready.arrival.take();
-            (ready, arrival)
-        })
     }
 
-    /// A batch of what is ready, of one source and bus. `None` where the first could not be read back.
-    fn batch(&mut self, (ready, arrival): (Ready, Option<Arrival>)) -> Option<Batch> {
-        let first = self.arrival(&ready, arrival)?;
+    /// A batch of what is ready, of one source and bus.
+    fn batch(&mut self, (ready, first): (Ready, Arrival)) -> Batch {
         let mut batch = Batch {
             source: Arc::clone(&first.info),
             bytes: Arc::default(),
@@ -349,9 +347,8 @@ impl InletSource {
         let mut bytes = Vec::new();
         self.add(&mut batch, &mut bytes, &ready, first);
         while batch.envelopes.len() < BATCH.0 && bytes.len() < BATCH.1 {
-            let Ok(mut ready) = self.ready.try_recv() else { break };
-            let arrival = ready.arrival.take();
-            let Some(arrival) = self.arrival(&ready, arrival) else { continue };
+            let Ok(ready) = self.ready.try_recv() else { break };
+            let Some((ready, arrival)) = self.arrival(ready) else { continue };
             if arrival.info.name != batch.source.name || arrival.info.bus != batch.source.bus {
                 self.next = Some((ready, arrival));
                 break;
@@ -359,7 +356,7 @@ impl InletSource {
             self.add(&mut batch, &mut bytes, &ready, arrival);
         }
         batch.bytes = Arc::new(bytes);
-        Some(batch)
+        batch
     }
 
     fn add(&self, batch: &mut Batch, bytes: &mut Vec<u8>, ready: &Ready, arrival: Arrival) {
@@ -387,14 +384,14 @@ impl InletSource {
         batch.runs.push(OpenRun { topic: arrival.id, partition: 0, receipt });
     }
 
-    /// An event whose turn has come, read back where memory does not have it.
-    fn arrival(&self, ready: &Ready, arrival: Option<Arrival>) -> Option<Arrival> {
+    /// An event whose turn has come, read back where memory does not have it. To be asked once for each.
+    fn arrival(&self, mut ready: Ready) -> Option<(Ready, Arrival)> {
         let shared = &self.inlet.0;
-        if let Some(arrival) = arrival {
+        if let Some(arrival) = ready.arrival.take() {
             if ready.partition == KEPT {
                 shared.waiting.fetch_sub(arrival.event.len() as u64, Ordering::Relaxed);
             }
-            return Some(arrival);
+            return Some((ready, arrival));
         }
         let body = match shared.journal.read(ready.sequence) {
             Ok(body) => body,
@@ -414,6 +411,7 @@ impl InletSource {
             tracing::warn!(bus, id, "an event of the journal waits for its bus to be declared");
             return None;
         };
-        Some(Arrival { info, id: kept.id.into(), event: event.to_vec(), trace: kept.trace.map(Into::into) })
+        let arrival = Arrival { info, id: kept.id.into(), event: event.to_vec(), trace: kept.trace.map(Into::into) };
+        Some((ready, arrival))
     }
 }

@@ -11,7 +11,7 @@ use crate::ack::Report;
 use crate::config::ends::Start;
 use crate::credit::Credit;
 use crate::envelope::SourceInfo;
-use crate::kafka::{Remarks, client_config};
+use crate::kafka::{Owned, client_config};
 use crate::metrics::labels;
 use crate::planted::{self, Bug};
 use crate::time;
@@ -42,6 +42,8 @@ pub struct KafkaSource {
     pub instance_id: Option<String>,
     /// Where a new group begins.
     pub start: Start,
+    /// Told which partitions of the topic are this process's.
+    pub owned: Arc<Owned>,
 }
 
 type Client = BaseConsumer<GroupContext>;
@@ -103,8 +105,8 @@ impl KafkaSource {
             subscribed: AtomicBool::new(false),
             report: Arc::clone(report),
             start: self.start,
-            remarks: Remarks::default(),
             metrics: Arc::clone(&feed.metrics),
+            owned: Arc::clone(&self.owned),
         })
     }
 }
@@ -135,7 +137,7 @@ impl<'a> Member<'a> {
             gather: Gather::new(setup, &feed.lanes, &report, &credit),
             report,
             credit,
-            with_headers: reads_headers(&setup.info),
+            with_headers: setup.keeps_http || reads_headers(&setup.info),
             committed_at: time::now(),
             full_since: None,
         }
@@ -311,6 +313,11 @@ impl<'a> Member<'a> {
             .then_some(*code),
             _ => None,
         };
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::InconsistentGroupProtocol) {
+            let why = "the group's other members have another partition.assignment.strategy; stop them, or take theirs";
+            tracing::warn!(source = %self.setup.info.name, "{why}");
+            self.feed.metrics.health.set(&self.setup.info.name, Some(why.into()));
+        }
         let Some(code) = fatal else {
             tracing::debug!(source = %self.setup.info.name, "consumer: {error}");
             return Ok(());
@@ -331,11 +338,12 @@ impl<'a> Member<'a> {
 
     /// Reads no more, but polls until everything is settled, then commits. The process ends at its deadline anyway.
     fn drain(&mut self) {
-        if planted::on(Bug::FlushSkipped) {
-            return drop(self.client.position().and_then(|list| self.client.commit(&list, CommitMode::Sync)));
-        }
         let mut group = self.client.context().lock();
         self.gather.flush(&mut group.tracker);
+        if planted::on(Bug::FlushSkipped) {
+            group.tracker.give_up();
+            return group.commit(self.client, CommitMode::Sync);
+        }
         let assigned: Vec<u32> = group.assigned().collect();
         drop(self.client.pause(&group.list(assigned)));
         drop(group);

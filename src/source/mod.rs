@@ -7,8 +7,10 @@ mod batch;
 mod group;
 pub mod inlet;
 pub mod kafka;
+pub mod keeper;
 pub mod lines;
 pub mod nats;
+mod room;
 
 use crate::credit::Window;
 use crate::envelope::{Lanes, SourceInfo};
@@ -65,6 +67,8 @@ pub struct Setup {
     pub info: Arc<SourceInfo>,
     /// What it may have in flight.
     pub window: Window,
+    /// Whether what comes over HTTP is among its records, with traces in their headers.
+    pub keeps_http: bool,
 }
 
 impl Source {

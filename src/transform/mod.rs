@@ -4,14 +4,16 @@
 //! In: the event's bytes. Out: payload bytes. Promises: an untouched event passes as it came (I5); values keep their
 //! spelling. Leaves to others: which target gets what (`plan`).
 
+mod members;
 mod path;
 mod subject;
 mod template;
 pub mod wrap;
 
+pub use members::with_members;
 pub use path::{JsonPath, Selection};
 pub use subject::{Subject, is_subscribable};
-pub use template::{RESERVED, Template, check_constant};
+pub use template::{RESERVED, Template, TemplateError, check_constant};
 
 use crate::event::{Scanner, Tree};
 use std::borrow::Cow;

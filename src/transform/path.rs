@@ -48,6 +48,13 @@ impl Selection<'_> {
             _ => None,
         }
     }
+
+    /// The same; a list's or an object's JSON text.
+    pub fn flat(&self) -> Option<String> {
+        let null = matches!(self, Selection::One(Some(node)) if node.kind() == Kind::Null);
+        let json = || self.json().map(|json| String::from_utf8_lossy(&json).into_owned());
+        self.text().or_else(|| json().filter(|_| !null))
+    }
 }
 
 impl JsonPath {
@@ -82,6 +89,11 @@ impl JsonPath {
             }
         }
         Ok(Self { text: text.to_owned(), steps })
+    }
+
+    /// The path of an event's detail.
+    pub fn detail() -> Self {
+        Self { text: "$.detail".to_owned(), steps: vec![Step::Member("detail".to_owned())] }
     }
 
     /// What the path selects below `root`.

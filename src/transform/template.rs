@@ -5,6 +5,7 @@ use crate::event::text::escape_json;
 use crate::event::walk::{Scalar, Visit, walk};
 use crate::event::{Fault, Scanner, Tree};
 use std::borrow::Cow;
+use std::fmt;
 
 /// Variables that every template knows.
 pub const RESERVED: [&str; 5] = [
@@ -19,6 +20,30 @@ pub const RESERVED: [&str; 5] = [
 pub const MAX_VARIABLES: usize = 100;
 /// Most characters of one template.
 pub const MAX_TEMPLATE: usize = 8192;
+
+/// What is wrong with a transformer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TemplateError {
+    /// A placeholder of this name, which is neither a variable nor reserved.
+    Placeholder(String),
+    /// Anything else, in a sentence.
+    Other(String),
+}
+
+impl From<String> for TemplateError {
+    fn from(why: String) -> Self {
+        Self::Other(why)
+    }
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Placeholder(name) => write!(f, "the template contains invalid placeholder {name}"),
+            Self::Other(why) => f.write_str(why),
+        }
+    }
+}
 
 /// A checked transformer.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,22 +73,23 @@ impl Template {
     /// Checks variables and template.
     ///
     /// # Errors
-    /// What is wrong, in a sentence; an unknown placeholder is named.
-    pub fn new(paths: &[(String, String)], template: &str) -> Result<Self, String> {
+    /// [`TemplateError`].
+    pub fn new(paths: &[(String, String)], template: &str) -> Result<Self, TemplateError> {
         if paths.len() > MAX_VARIABLES {
-            return Err(format!("{} variables, at most {MAX_VARIABLES} are allowed", paths.len()));
+            return Err(format!("{} variables, at most {MAX_VARIABLES} are allowed", paths.len()).into());
         }
         if template.is_empty() || template.chars().count() > MAX_TEMPLATE {
-            return Err(format!("a template has 1 to {MAX_TEMPLATE} characters"));
+            return Err(format!("a template has 1 to {MAX_TEMPLATE} characters").into());
         }
         let mut variables = Vec::new();
         for (name, path) in paths {
             let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
             if name.is_empty() || name.len() > 256 || !name.chars().all(known) {
-                return Err(format!("`{name}` is not a variable name (letters, digits, `_`, `-`, 1 to 256 of them)"));
+                let why = format!("`{name}` is not a variable name (letters, digits, `_`, `-`, 1 to 256 of them)");
+                return Err(why.into());
             }
             if name.to_ascii_uppercase().starts_with("AWS") {
-                return Err(format!("variable `{name}` starts with the reserved `AWS`"));
+                return Err(format!("variable `{name}` starts with the reserved `AWS`").into());
             }
             variables.push((name.clone(), JsonPath::parse(path)?));
         }
@@ -217,7 +243,7 @@ fn validate(json: &[u8], scanner: &mut Scanner) -> Result<(), Fault> {
 }
 
 /// Cuts a template at its placeholders and notes which stand within quotes.
-fn pieces(template: &str, variables: &[(String, JsonPath)]) -> Result<Vec<Piece>, String> {
+fn pieces(template: &str, variables: &[(String, JsonPath)]) -> Result<Vec<Piece>, TemplateError> {
     let (mut pieces, mut literal, mut quoted) = (Vec::new(), Vec::new(), false);
     let bytes = template.as_bytes();
     let mut at = 0;
@@ -256,7 +282,7 @@ fn placeholder(after: &str) -> Option<&str> {
     (!name.is_empty() && name.chars().all(known)).then_some(name)
 }
 
-fn source(name: &str, variables: &[(String, JsonPath)]) -> Result<Source, String> {
+fn source(name: &str, variables: &[(String, JsonPath)]) -> Result<Source, TemplateError> {
     if let Some(n) = variables.iter().position(|(known, _)| known == name) {
         return Ok(Source::Path(n));
     }
@@ -266,7 +292,7 @@ fn source(name: &str, variables: &[(String, JsonPath)]) -> Result<Source, String
         "aws.events.event.ingestion-time" => Source::IngestionTime,
         "aws.events.event.json" => Source::EventJson,
         "aws.events.event" => Source::Event,
-        _ => return Err(format!("the template contains invalid placeholder {name}")),
+        _ => return Err(TemplateError::Placeholder(name.to_owned())),
     })
 }
 

@@ -20,6 +20,7 @@ mod judge;
 #[path = "../shared/kafka.rs"]
 #[allow(dead_code)]
 mod kafka;
+mod keeper;
 mod model;
 #[path = "../shared/nats.rs"]
 #[allow(dead_code)]
@@ -33,8 +34,10 @@ mod quickstart;
 #[path = "../shared/receiver.rs"]
 #[allow(dead_code)]
 mod receiver;
+mod retry_topics;
 mod scale;
 mod secure;
+mod services;
 mod sizes;
 mod stream;
 mod trouble;
@@ -60,8 +63,13 @@ const SCENARIOS: &[Scenario] = &[
     ("readme_kafka", On::Kafka(quickstart::kafka)),
     ("readme_nats", On::Nats(quickstart::nats)),
     ("readme_aws", On::Nothing(quickstart::aws)),
+    ("readme_workshop", On::Nothing(quickstart::workshop)),
+    ("classic_workshop", On::Nothing(quickstart::classic)),
+    ("services_of_aws", On::Nothing(services::aws)),
+    ("topic_by_its_arn", On::Kafka(services::kafka)),
     ("readme_webhook", On::Nothing(quickstart::webhook)),
     ("readme_sidecar", On::Kafka(quickstart::sidecar)),
+    ("readme_broker", On::Both(quickstart::broker)),
     ("partner_examples", On::Kafka(quickstart::partners)),
     ("public_data_set", On::Kafka(cities::counts_agree)),
     ("topics_that_do_not_exist", On::Kafka(trouble::unknown_topics)),
@@ -71,8 +79,14 @@ const SCENARIOS: &[Scenario] = &[
     ("poison_goes_to_the_dead_letter_topic", On::Kafka(trouble::poison)),
     ("dead_letter_topic_is_read_back", On::Kafka(dlq::topic)),
     ("dead_letter_topic_that_takes_nothing", On::Kafka(dlq::blocked)),
+    ("retry_topics_survive_the_machine", On::Kafka(retry_topics::survives_the_machine)),
+    ("retry_topics_keep_an_order", On::Kafka(retry_topics::keeps_an_order)),
+    ("retry_topics_count_attempts", On::Kafka(retry_topics::counts_attempts)),
+    ("retry_topics_refuse_and_bury", On::Kafka(retry_topics::refuses_and_buries)),
+    ("retry_stream_survives_the_machine", On::Nats(retry_topics::stream_survives_the_machine)),
     ("target_that_takes_no_large_records", On::Kafka(trouble::small_topic)),
     ("start_latest_skips_what_was_there", On::Kafka(trouble::start_latest)),
+    ("member_with_another_assignor", On::Kafka(trouble::other_assignor)),
     ("cloudevents_in_headers", On::Kafka(trouble::cloud_events)),
     ("reload_under_load", On::Kafka(trouble::reload)),
     ("full_disk_and_back", On::Kafka(trouble::full_disk)),
@@ -93,6 +107,9 @@ const SCENARIOS: &[Scenario] = &[
     ("throughput_of_matching_adds_up", On::Both(scale::matching)),
     ("bench_latency", On::Both(bench::latency)),
     ("bench_pipeline", On::Both(bench::pipeline)),
+    ("events_that_kafka_keeps", On::Kafka(keeper::in_a_topic)),
+    ("events_that_jetstream_keeps", On::Nats(keeper::in_a_stream)),
+    ("topics_and_streams_that_cannot_keep_events", On::Both(keeper::refused)),
     ("nats_server_restarts", On::Nats(jetstream::server_restarts)),
 ];
 

@@ -8,8 +8,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Runs the blocks with a mark, in order, in a folder of their own. `local` is what the README's addresses stand for.
+/// Runs the README's blocks with a mark.
 fn follow(mark: &str, local: &[(&str, &str)], environment: &[(&str, &str)]) {
+    walk(blocks::all().iter().filter(|block| block.is(mark)), local, environment);
+}
+
+/// Runs blocks in order, in a folder of their own. `local` is what their addresses stand for.
+fn walk<'b>(blocks: impl Iterator<Item = &'b blocks::Block>, local: &[(&str, &str)], environment: &[(&str, &str)]) {
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["tests", "config"] {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -17,7 +22,7 @@ fn follow(mark: &str, local: &[(&str, &str)], environment: &[(&str, &str)]) {
     }
     let mut background = Vec::new();
     let mut commands = 0;
-    for block in blocks::all().iter().filter(|block| block.is(mark)) {
+    for block in blocks {
         for (command, shown) in block.commands() {
             let command = local.iter().fold(command, |command, (from, to)| command.replace(from, to));
             commands += 1;
@@ -36,7 +41,7 @@ fn follow(mark: &str, local: &[(&str, &str)], environment: &[(&str, &str)]) {
             }
         }
     }
-    assert!(commands > 1, "the README has a quickstart for {mark}");
+    assert!(commands > 1, "there is something to follow");
 }
 
 pub fn kafka(kafka: &Kafka) {
@@ -61,11 +66,89 @@ pub fn webhook() {
 
 /// The `aws` command that the README speaks of is the one of the client tests.
 pub fn aws() {
+    follow("aws", &[("aws events", &format!("{} events", aws_command()))], &[("AWS_EC2_METADATA_DISABLED", "true")]);
+}
+
+/// The same with everything made through the API.
+pub fn workshop() {
+    let environment = [
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("AWS_ENDPOINT_URL_EVENTBRIDGE", "http://localhost:4566"),
+        ("AWS_ACCESS_KEY_ID", "any"),
+        ("AWS_SECRET_ACCESS_KEY", "any"),
+        ("AWS_DEFAULT_REGION", "eu-west-1"),
+    ];
+    follow("workshop", &[("aws events", &format!("{} events", aws_command()))], &environment);
+}
+
+/// The workshop of `config/workshop`, with a topic and a queue that moto has.
+pub fn classic() {
+    aws_command();
+    let (partners, moto) = (crate::ports::free_port(), crate::ports::free_port());
+    let (partners, moto) = (format!("localhost:{partners}"), format!("localhost:{moto}"));
+    let clients = std::env::var("SLUICE_CLIENTS")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/.brokers/clients").to_owned());
+    let binary = Path::new(env!("CARGO_BIN_EXE_sluice")).parent().expect("a folder").display().to_string();
+    let path = format!("{binary}:{clients}/venv/bin:{}", std::env::var("PATH").unwrap_or_default());
+    let (partners_url, moto_url) = (format!("http://{partners}"), format!("http://{moto}"));
+    let environment = [
+        ("PATH", path.as_str()),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("AWS_ENDPOINT_URL_EVENTBRIDGE", "http://localhost:4566"),
+        ("AWS_ACCESS_KEY_ID", "any"),
+        ("AWS_SECRET_ACCESS_KEY", "any"),
+        ("AWS_DEFAULT_REGION", "eu-west-1"),
+        ("PARTNERS_URL", &partners_url),
+        ("MOTO_URL", &moto_url),
+    ];
+    let port = |address: &str| address.rsplit(':').next().expect("a port").to_owned();
+    let local = [
+        ("partners.py 9000".to_owned(), format!("partners.py {}", port(&partners))),
+        ("moto_server -p 5000".to_owned(), format!("moto_server -p {}", port(&moto))),
+        ("localhost:9000".to_owned(), partners.clone()),
+        ("localhost:5000".to_owned(), moto.clone()),
+    ];
+    let local: Vec<(&str, &str)> = local.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
+    walk(
+        blocks::of(include_str!("../../config/workshop/README.md")).iter().filter(|it| it.is("console")),
+        &local,
+        &environment,
+    );
+}
+
+fn aws_command() -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
     assert!(Command::new("bash").args([script, "fetch"]).status().expect("bash").success());
     let bin = concat!(env!("CARGO_MANIFEST_DIR"), "/.brokers/clients/venv/bin/aws");
-    let bin = std::env::var("SLUICE_CLIENTS").map_or(bin.to_owned(), |home| format!("{home}/venv/bin/aws"));
-    follow("aws", &[("aws events", &format!("{bin} events"))], &[("AWS_EC2_METADATA_DISABLED", "true")]);
+    std::env::var("SLUICE_CLIENTS").map_or(bin.to_owned(), |home| format!("{home}/venv/bin/aws"))
+}
+
+/// Buses that keep their events in a topic, and in a stream.
+pub fn broker(kafka: &Kafka, nats: &Nats) {
+    let port = kafka.servers.rsplit(':').next().expect("a port");
+    let environment = [("KAFKA_BROKERS", kafka.servers.as_str()), ("SLUICE_KAFKA_PORT", port)];
+    follow("broker", &[], &environment);
+    nats.stream("ORDERS-BUS", "bus.orders", |_| {});
+    let listen = format!("127.0.0.1:{}", crate::ports::free_port());
+    let environment = [("NATS_URL", nats.url.as_str()), ("LISTEN", listen.as_str())];
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/broker/nats.yaml");
+    let command = format!("exec sluice run -c {path}");
+    let running = Guard(blocks::shell(&command, folder.path(), &environment).spawn().expect("a process"));
+    until("it listens", || std::net::TcpStream::connect(&listen).is_ok());
+    let steps = [
+        (
+            "curl -s http://$LISTEN/events/orders -H 'ce-specversion: 1.0' -H 'ce-id: 1' -H 'ce-source: com.aws.orders' \
+             -H 'ce-type: Order' -H 'Content-Type: application/json' -d '{\"orderId\":\"1\"}'",
+            "{\"accepted\":1}",
+        ),
+        ("sluice logs tail /bus/orders -n 1", "\"orderId\":\"1\""),
+    ];
+    for (command, shown) in steps {
+        until(shown, || blocks::run(command, folder.path(), &environment, &[shown.to_owned()]).1.is_none());
+    }
+    drop(running);
+    assert_eq!(nats.count("ORDERS-BUS"), 1);
 }
 
 /// Zendesk tickets to two teams' topics, a PagerDuty incident to a runbook function: the example configurations.
@@ -136,7 +219,7 @@ pub fn partners(kafka: &Kafka) {
     assert_eq!(body, serde_json::json!({ "incident": "Q1", "service": "db", "title": "Disk full" }));
 }
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(15);
     while !done() {
         assert!(Instant::now() < deadline, "not in time: {what}");
@@ -145,7 +228,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// Kills the process when the quickstart is over, however it ends.
-struct Guard(std::process::Child);
+pub struct Guard(pub std::process::Child);
 
 impl Drop for Guard {
     fn drop(&mut self) {

@@ -164,6 +164,28 @@ pub fn start_latest(kafka: &Kafka) {
     assert_eq!(kafka.read("latest-out")[0].payload, event(2).as_bytes());
 }
 
+/// A member that would share partitions out another way than the others says so, and has its turn when they are gone.
+pub fn other_assignor(kafka: &Kafka) {
+    kafka.topics(&[("assign-in", 2, &[]), ("assign-out", 1, &[])]);
+    let with = |assignor: &str| {
+        let properties = format!("group: assign, properties: {{ partition.assignment.strategy: {assignor} }} }}");
+        Sluice::new(&config(&kafka.servers, "assign", "", "", "").replace("group: assign }", &properties))
+    };
+    let (eager, cooperative) = (with("range"), with("cooperative-sticky"));
+    let ready =
+        |running: &crate::process::Running| running.get("/readyz").is_some_and(|(status, _)| status.contains("200"));
+    let mut first = eager.start(&[]);
+    first.until("the first has its partitions", Duration::from_secs(30), ready);
+    let mut second = cooperative.start(&[]);
+    second.until("the second says why it has none", Duration::from_secs(30), |_| {
+        cooperative.log().contains("the group's other members have another partition.assignment.strategy")
+    });
+    first.stop();
+    second.until("the second has them", Duration::from_secs(30), ready);
+    assert_eq!(kafka.assignor("assign"), "cooperative-sticky");
+    second.stop();
+}
+
 /// CloudEvents in binary mode: attributes in headers, data in the body.
 pub fn cloud_events(kafka: &Kafka) {
     kafka.topics(&[("ce-in", 1, &[]), ("ce-out", 1, &[])]);

@@ -201,5 +201,43 @@ for event in ["[]", '"text"', "not json", {name: value for name, value in EVENT.
     refused(f"event {event}", "ValidationException", r"Parameter Event is not valid\.", "test_event_pattern",
             **tested(PATTERN, event))
 
+# Everything that a program makes, as the client's own model reads the answers. Its bus is made and removed here.
+MADE = f"made-{CLIENT}"
+BUS_ARN = f"arn:aws:events:eu-west-1:000000000000:event-bus/{MADE}"
+on_bus = {"EventBusName": MADE}
+check("bus", call("create_event_bus", Name=MADE, Tags=[{"Key": "k", "Value": "v"}])["EventBusArn"], BUS_ARN)
+check("its age", call("describe_event_bus", Name=MADE)["CreationTime"].year > 2000, True)
+check("tags", call("list_tags_for_resource", ResourceARN=BUS_ARN)["Tags"], [{"Key": "k", "Value": "v"}])
+for name in ["a", "b"]:
+    arn = call("put_rule", Name=name, EventPattern=PATTERN, **on_bus)["RuleArn"]
+    check("rule", arn, f"arn:aws:events:eu-west-1:000000000000:rule/{MADE}/{name}")
+target = {"Id": "1", "Arn": "arn:aws:logs:eu-west-1:000000000000:log-group:/made", "RetryPolicy": {"MaximumRetryAttempts": 2}}
+check("targets", call("put_targets", Rule="a", Targets=[target], **on_bus)["FailedEntryCount"], 0)
+check("as they came", call("list_targets_by_rule", Rule="a", **on_bus)["Targets"], [target])
+page = call("list_rules", Limit=1, **on_bus)
+rest = call("list_rules", NextToken=page["NextToken"], **on_bus)
+check("pages", [rule["Name"] for rule in page["Rules"] + rest["Rules"]], ["a", "b"])
+call("disable_rule", Name="b", **on_bus)
+check("disabled", call("describe_rule", Name="b", **on_bus)["State"], "DISABLED")
+key = {"ApiKeyAuthParameters": {"ApiKeyName": "x", "ApiKeyValue": "y"}}
+connection = call("create_connection", Name=MADE, AuthorizationType="API_KEY", AuthParameters=key)
+shown = call("describe_connection", Name=MADE)["AuthParameters"]
+check("no secrets", shown, {"ApiKeyAuthParameters": {"ApiKeyName": "x"}})
+call("create_api_destination", Name=MADE, ConnectionArn=connection["ConnectionArn"], HttpMethod="POST",
+     InvocationEndpoint="https://example.com/*")
+check("destination", call("describe_api_destination", Name=MADE)["ApiDestinationState"], "ACTIVE")
+call("create_archive", ArchiveName=MADE, EventSourceArn=BUS_ARN)
+check("archive", call("describe_archive", ArchiveName=MADE)["State"], "ENABLED")
+refused("a bus with rules", "ValidationException", "EventBus can't be deleted since it has rules\\.", "delete_event_bus",
+        Name=MADE)
+call("delete_archive", ArchiveName=MADE)
+call("delete_api_destination", Name=MADE)
+call("delete_connection", Name=MADE)
+call("remove_targets", Rule="a", Ids=["1"], **on_bus)
+for name in ["a", "b"]:
+    call("delete_rule", Name=name, **on_bus)
+call("delete_event_bus", Name=MADE)
+refused("what is gone", "ResourceNotFoundException", f"Event bus {MADE} does not exist\\.", "describe_event_bus", Name=MADE)
+
 print(json.dumps({"client": CLIENT, "version": boto3.__version__, "calls": calls, "events_ok": len(accepted),
                   "ids": accepted, "event_ids": event_ids}))

@@ -3,9 +3,11 @@
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { isDeepStrictEqual } from "node:util";
 
 const home = process.env.SLUICE_CLIENTS;
-const { EventBridgeClient, PutEventsCommand, TestEventPatternCommand } = createRequire(`${home}/`)("@aws-sdk/client-eventbridge");
+const sdk = createRequire(`${home}/`)("@aws-sdk/client-eventbridge");
+const { EventBridgeClient, PutEventsCommand, TestEventPatternCommand } = sdk;
 const version = JSON.parse(readFileSync(`${home}/node_modules/@aws-sdk/client-eventbridge/package.json`, "utf8")).version;
 
 const CLIENT = "sdk-js";
@@ -35,8 +37,9 @@ function fail(what) {
 }
 
 function check(what, got, want) {
-    const [left, right] = [JSON.stringify(got), JSON.stringify(want)];
-    if (left !== right) fail(`${what}: got ${left}, want ${right}`);
+    // As they go over the wire: without members that are undefined, in any order.
+    const plain = (value) => JSON.parse(JSON.stringify(value ?? null));
+    if (!isDeepStrictEqual(plain(got), plain(want))) fail(`${what}: got ${JSON.stringify(got)}, want ${JSON.stringify(want)}`);
 }
 
 /** A good entry with an id of its own; a member given as undefined is left out. */
@@ -56,6 +59,7 @@ function call(command) {
     return client.send(command);
 }
 
+const act = (action, members) => call(new sdk[`${action}Command`](members));
 const putEvents = (...entries) => call(new PutEventsCommand({ Entries: entries }));
 const testPattern = (pattern, event) =>
     call(new TestEventPatternCommand({ EventPattern: pattern, Event: typeof event === "string" ? event : JSON.stringify(event) }));
@@ -182,8 +186,85 @@ async function main() {
         );
     }
 
+    await manage();
+
     console.log(
         JSON.stringify({ client: CLIENT, version, calls, events_ok: accepted.length, ids: accepted, event_ids: eventIds }),
+    );
+}
+
+/** Makes what there is to make, reads it as the SDK reads answers, and removes it. */
+async function manage() {
+    const name = `js-${RUN}`;
+    const bus = (await act("CreateEventBus", { Name: name, Tags: [{ Key: "k", Value: "v" }] })).EventBusArn;
+    check("the bus's ARN", bus, `arn:aws:events:eu-west-1:000000000000:event-bus/${name}`);
+    await refused("the bus again", "ResourceAlreadyExistsException", /already exists\.$/, () =>
+        act("CreateEventBus", { Name: name }),
+    );
+    check("its tags", (await act("ListTagsForResource", { ResourceARN: bus })).Tags, [{ Key: "k", Value: "v" }]);
+    if (!((await act("DescribeEventBus", { Name: bus })).CreationTime instanceof Date)) fail("the bus has no date");
+
+    const rules = ["a", "b", "c"];
+    for (const rule of rules) {
+        await act("PutRule", { Name: rule, EventBusName: name, EventPattern: '{"source":["js"]}', State: "ENABLED" });
+    }
+    const listed = [];
+    for (let token = undefined, first = true; first || token; first = false) {
+        const page = await act("ListRules", { EventBusName: name, Limit: 2, NextToken: token });
+        listed.push(...page.Rules.map((rule) => rule.Name));
+        token = page.NextToken;
+    }
+    check("rules by pages", listed, rules);
+    await act("DisableRule", { Name: "a", EventBusName: name });
+    check("a disabled rule", (await act("DescribeRule", { Name: "a", EventBusName: name })).State, "DISABLED");
+
+    const target = {
+        Id: "t",
+        Arn: "arn:aws:logs:eu-west-1:000000000000:log-group:/js",
+        InputTransformer: { InputPathsMap: { id: "$.detail.id" }, InputTemplate: '{"id": <id>}' },
+        RetryPolicy: { MaximumRetryAttempts: 2, MaximumEventAgeInSeconds: 60 },
+    };
+    const put = await act("PutTargets", { Rule: "a", EventBusName: name, Targets: [target] });
+    check("targets", put.FailedEntryCount, 0);
+    check("a target", (await act("ListTargetsByRule", { Rule: "a", EventBusName: name })).Targets, [target]);
+    const led = await act("ListRuleNamesByTarget", { TargetArn: target.Arn, EventBusName: name });
+    check("rules that lead there", led.RuleNames, ["a"]);
+
+    const connection = await act("CreateConnection", {
+        Name: name,
+        AuthorizationType: "API_KEY",
+        AuthParameters: { ApiKeyAuthParameters: { ApiKeyName: "x-key", ApiKeyValue: "secret" } },
+    });
+    check("a connection", connection.ConnectionState, "AUTHORIZED");
+    const shown = await act("DescribeConnection", { Name: name });
+    check("its parameters", shown.AuthParameters, { ApiKeyAuthParameters: { ApiKeyName: "x-key" } });
+    const destination = { Name: name, ConnectionArn: connection.ConnectionArn, HttpMethod: "POST" };
+    await act("CreateApiDestination", { ...destination, InvocationEndpoint: "https://example.com/js" });
+    check("a rate", (await act("DescribeApiDestination", { Name: name })).InvocationRateLimitPerSecond, 300);
+
+    const archive = await act("CreateArchive", { ArchiveName: name, EventSourceArn: bus, RetentionDays: 1 });
+    const [from, to] = [new Date(Date.now() - 3600000), new Date()];
+    const times = { EventStartTime: from, EventEndTime: to, Destination: { Arn: bus } };
+    await act("StartReplay", { ReplayName: name, EventSourceArn: archive.ArchiveArn, ...times });
+    let replay;
+    for (const end = Date.now() + 20000; replay?.State !== "COMPLETED"; ) {
+        if (Date.now() > end) fail(`the replay is ${replay?.State}`);
+        replay = await act("DescribeReplay", { ReplayName: name });
+    }
+    // Dates go over the wire in whole milliseconds at most.
+    check("the replay's begin", Math.floor(replay.EventStartTime / 1000), Math.floor(from / 1000));
+
+    await act("DeleteArchive", { ArchiveName: name });
+    await act("DeleteApiDestination", { Name: name });
+    await act("DeleteConnection", { Name: name });
+    await refused("a bus with rules", "ValidationException", /can't be deleted since it has rules/, () =>
+        act("DeleteEventBus", { Name: name }),
+    );
+    await act("RemoveTargets", { Rule: "a", EventBusName: name, Ids: ["t"] });
+    for (const rule of rules) await act("DeleteRule", { Name: rule, EventBusName: name });
+    await act("DeleteEventBus", { Name: name });
+    await refused("a bus that is gone", "ResourceNotFoundException", /does not exist\.$/, () =>
+        act("DescribeEventBus", { Name: name }),
     );
 }
 

@@ -12,4 +12,5 @@ mod json;
 mod large;
 mod limits;
 mod relate;
+mod schedule;
 mod transform;

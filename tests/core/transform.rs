@@ -83,7 +83,7 @@ fn bad_inputs_say_why() {
 
     let bad = |paths: &[(&str, &str)], text: &str, want: &str| {
         let paths: Vec<_> = paths.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let error = Template::new(&paths, text).expect_err("an error");
+        let error = Template::new(&paths, text).expect_err("an error").to_string();
         assert!(error.contains(want), "{error}");
     };
     bad(&[], "{\"a\": <b>}", "invalid placeholder b");

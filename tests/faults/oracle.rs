@@ -6,6 +6,8 @@ use crate::process::Sluice;
 use crate::receiver::Receiver;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 
 /// Distinct keys.
 pub const KEYS: u64 = 96;
@@ -15,7 +17,8 @@ pub fn key(n: u64) -> u64 {
     n % KEYS
 }
 
-fn detail(p: u16, n: u64) -> String {
+/// The detail of the event of an id.
+pub fn detail(p: u16, n: u64) -> String {
     let pad = "x".repeat(100 + (n % 200) as usize);
     format!("{{\"p\":{p},\"n\":{n},\"m\":{},\"h\":{},\"k\":\"k{}\",\"pad\":\"{pad}\"}}", n % 10, n % 12, key(n))
 }
@@ -159,6 +162,16 @@ impl<'a> Ledger<'a> {
         }
         ledger
     }
+}
+
+/// How many dead letters the default bus has; for more than fit into memory.
+pub fn letter_count(sluice: &Sluice) -> u64 {
+    let files = std::fs::read_dir(sluice.path().join("data/dead-letters/default")).into_iter().flatten().flatten();
+    let count = |file: std::fs::DirEntry| {
+        let lines = BufReader::new(File::open(file.path()).expect("a file")).split(b'\n');
+        lines.filter(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).count() as u64
+    };
+    files.filter(|file| file.path().is_file()).map(count).sum()
 }
 
 /// The dead letters of the default bus.

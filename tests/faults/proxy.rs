@@ -25,6 +25,8 @@ pub struct Proxy {
 struct State {
     way: Mutex<Way>,
     open: Mutex<Vec<TcpStream>>,
+    /// Connections that were made.
+    made: AtomicU64,
     /// Connections broken on purpose, and pieces held back.
     cut: AtomicU64,
     held: AtomicU64,
@@ -58,10 +60,12 @@ impl Proxy {
     pub fn start(port: u16, upstream: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the proxy's port");
         let (way, open) = (Mutex::new(Way::Open), Mutex::default());
-        let state = Arc::new(State { way, open, cut: AtomicU64::new(0), held: AtomicU64::new(0) });
+        let state =
+            Arc::new(State { way, open, made: AtomicU64::new(0), cut: AtomicU64::new(0), held: AtomicU64::new(0) });
         let all = Arc::clone(&state);
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
+                all.made.fetch_add(1, Ordering::Relaxed);
                 if all.way() == Way::Cut {
                     all.cut.fetch_add(1, Ordering::Relaxed);
                     continue;
@@ -87,6 +91,11 @@ impl Proxy {
                 stream.shutdown(Shutdown::Both).ok();
             }
         }
+    }
+
+    /// How many connections were made.
+    pub fn made(&self) -> u64 {
+        self.state.made.load(Ordering::Relaxed)
     }
 
     /// How many connections were cut and how many pieces held back.

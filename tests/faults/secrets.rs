@@ -46,7 +46,7 @@ pub fn forbidden_addresses(stage: &Stage) {
     let port = hook.url.trim_start_matches("http://127.0.0.1:").trim_end_matches("/hook").to_owned();
     let config = |url: &str, allow: &str| {
         format!(
-            "data_dir: data\nserver: {{ listen: \"0.0.0.0:{}\", admin: \"{{admin}}\", auth: {{ bearer: [0123456789abcdef0] }}, shutdown: {{ drain_timeout: 1s }} }}\n\
+            "data_dir: data\nserver: {{ listen: \"0.0.0.0:{}\", admin: \"{{admin}}\", auth: {{ bearer: [0123456789abcdef0123456789abcdef] }}, shutdown: {{ drain_timeout: 1s }} }}\n\
              egress: {{ allow: [{allow}] }}\nsources: {{ in: {{ file: {{ path: in.jsonl }} }} }}\n\
              targets: {{ out: {{ http: {{ url: \"{url}\", timeout: 1s }}, retry: {{ max_attempts: 0 }} }} }}\n\
              rules: {{ all: {{ pattern: {{ source: [s] }}, targets: [out] }} }}\n",
@@ -96,9 +96,14 @@ pub fn canaries(stage: &Stage) {
     let dead = crate::ports::free_port();
     let text = format!(
         "data_dir: data\nlog: {{ level: trace }}\nserver: {{ listen: \"off\", admin: \"{{admin}}\", auth: {{ bearer: [\"{}\"] }}, shutdown: {{ drain_timeout: 2s }} }}\n\
+         aws: {{ access_key_id: id, secret_access_key: \"{}\", session_token: \"{}\", endpoint: \"{}\" }}\n\
          sources:\n  in: {{ file: {{ path: in.jsonl }} }}\ntargets:\n{}{}{}\
-         rules:\n  all: {{ pattern: {{ source: [s] }}, targets: [basic, bearer, key] }}\n",
+         \x20 queue: {{ aws: {{ arn: \"arn:aws:sqs:eu-west-1:123456789012:q\" }}, retry: {{ max_attempts: 1, initial: 10ms }} }}\n\
+         rules:\n  all: {{ pattern: {{ source: [s] }}, targets: [basic, bearer, key, queue] }}\n",
         secret("token"),
+        secret("access-key"),
+        secret("session"),
+        hook.url.trim_end_matches("/hook"),
         http("basic", format!("{{ basic: {{ username: u, password: \"{}\" }} }}", secret("basic"))),
         http("bearer", format!("{{ bearer: \"{}\" }}", secret("bearer"))),
         http("key", format!("{{ api_key: {{ name: x-api-key, value: \"{}\" }} }}", secret("api-key"))),
@@ -107,7 +112,7 @@ pub fn canaries(stage: &Stage) {
     sluice.write("in.jsonl", "{\"source\":\"s\",\"detail-type\":\"t\",\"detail\":{}}\n");
     let mut running = sluice.start(&[]);
     let mut said = String::new();
-    until("the events are given up", LONG, || crate::oracle::letters(&sluice).len() == 3 || !running.lives());
+    until("the events are given up", LONG, || crate::oracle::letters(&sluice).len() == 4 || !running.lives());
     for path in ["/metrics", "/readyz?verbose", "/version", "/", "/api/v1/rules", "/api/v1/stats", "/api/v1/config"] {
         said += &running.get(path).unwrap_or_default().1;
     }

@@ -57,5 +57,10 @@ pub fn committed(kafka: &Kafka, topic: &str) -> bool {
     kafka.committed(topic, topic) == kafka.ends(topic)
 }
 
+/// Waits until a group has committed all of a topic, or gets no further: what is missing then is for the judge.
+pub fn rest(kafka: &Kafka, topic: &str) {
+    crate::stage::rest(LONG / 9, || kafka.committed(topic, topic), |offsets| *offsets == kafka.ends(topic));
+}
+
 /// Patience with a machine that others use as well.
 pub const LONG: Duration = Duration::from_secs(90);

@@ -5,7 +5,7 @@ use crate::oracle::Ledger;
 use crate::process::{Running, Sluice};
 use crate::proxy::{Proxy, Way};
 use crate::receiver::{Act, Receiver};
-use crate::setup::{LONG, Route, STUBBORN, committed, config, gets, reads, writes};
+use crate::setup::{LONG, Route, STUBBORN, committed, config, gets, reads, rest, writes};
 use crate::stage::{Stage, pass, until};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +49,7 @@ impl<'s> Pipe<'s> {
     /// Works off what is left and judges everything.
     fn finish(&self, events: u64) -> u64 {
         let running = self.ready();
-        until("all offsets are committed", LONG, || committed(self.stage.kafka(), &self.topic));
+        rest(self.stage.kafka(), &self.topic);
         running.stop();
         let all = |_: u64| true;
         let verdict = Ledger::new(&[events], &all).topic(self.stage.kafka(), &self.out).close();
@@ -111,6 +111,7 @@ fn loaded(stage: &Stage) {
     stage.note("events", events);
     let repeated = pipe.finish(events);
     assert_eq!(repeated, 0, "a clean end repeats nothing: duplicates");
+    assert!(committed(kafka, &pipe.topic), "all offsets are committed");
 }
 
 /// An endpoint that hangs, and one or two signals.
@@ -138,8 +139,8 @@ fn hung(stage: &Stage, signals: u32) {
     let running = sluice.start(&[]);
     let wanted = gets(&ALL);
     let whole = || Ledger::new(&[500], &wanted).receiver(&hook).close();
-    until("what hung is delivered after a restart; else it is lost", LONG, || whole().lost == 0);
-    until("all offsets are committed", LONG, || committed(kafka, &topic));
+    crate::stage::rest(LONG / 6, || whole().lost, |lost| *lost == 0);
+    rest(kafka, &topic);
     running.stop();
     stage.judge(state, &whole());
 }
@@ -161,4 +162,5 @@ fn dead_broker(stage: &Stage) {
     proxy.set(Way::Open);
     let events = load.stop();
     pipe.finish(events);
+    assert!(committed(kafka, &pipe.topic), "all offsets are committed");
 }

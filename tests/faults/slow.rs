@@ -4,13 +4,13 @@ use crate::kafka::Kafka;
 use crate::load::{Load, fill};
 use crate::oracle::Ledger;
 use crate::ports::free_port;
-use crate::process::Sluice;
+use crate::process::{Running, Sluice};
 use crate::receiver::{Act, Receiver};
 use crate::setup::{LONG, Route, STUBBORN, committed, config, gets, reads, writes};
-use crate::stage::{Stage, pass, until};
+use crate::stage::{Stage, pass, rest, until};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PARTITIONS: u64 = 4;
 
@@ -86,17 +86,22 @@ pub fn one_target_hangs(stage: &Stage) {
     assert!(drained < Duration::from_secs(30), "{drained:?} to drain after the recovery");
 }
 
-/// F07: a target stalls while the source runs at full speed, with many rules.
+/// F07: a target stalls while the source runs at full speed, with many rules: first the retry log fills, then the source
+/// is paused, and nothing grows any more.
 pub fn memory_stays_bounded(stage: &Stage) {
-    let (events, rules) = stage.pick((400_000, 10_000), (60_000, 2000));
+    const RULES: usize = 10_000;
+    let (events, log) = stage.pick((200_000, "32MiB"), (120_000, "16MiB"));
+    let (calm, watched) = stage.pick((30, 45), (10, 5));
     let (kafka, topic) = (stage.kafka(), stage.name("f07"));
     kafka.topics(&[(&topic, PARTITIONS as i32, &[])]);
     let (sick, hangs) = hanging();
     hangs.store(true, Ordering::Relaxed);
     let target = format!("http: {{ url: \"{}\", timeout: 2s, max_in_flight: 64 }}, {STUBBORN}", sick.url);
-    let routes = [Route { name: "sick", remainders: &[0], target }];
-    let mut text = config("", &reads(&kafka.servers, &topic, ""), &routes, "");
-    for rule in 0..rules {
+    let to_sick = [0, 1, 2, 3, 4];
+    let routes = [Route { name: "sick", remainders: &to_sick, target }];
+    let head = format!("limits: {{ retry_log_bytes: {log} }}\n");
+    let mut text = config(&head, &reads(&kafka.servers, &topic, ""), &routes, "");
+    for rule in 0..RULES {
         text += &format!("  more-{rule}: {{ pattern: {{ detail: {{ k: [none-{rule}] }} }}, targets: [sick] }}\n");
     }
     let sluice = Sluice::new(&text);
@@ -104,17 +109,44 @@ pub fn memory_stays_bounded(stage: &Stage) {
     let running = sluice.start(&[]);
     until("the target is asked", LONG, || sick.count() > 0);
     let rebalances = running.metric("sluice_source_rebalances_total", "");
-    pass(Duration::from_secs(stage.pick(30, 8)));
-    stage.note("rss_mib", running.peak_mib().round());
+    pass(Duration::from_secs(calm));
+    let slope = growth(&running, Duration::from_secs(watched));
+    let (peak, waiting) = (running.peak_mib(), running.metric("sluice_target_retry_log_events", "sick"));
+    let paused = running.metric("sluice_source_paused_partitions", "");
     let more = running.metric("sluice_source_rebalances_total", "") - rebalances;
-    stage.note("rebalances", more);
-    stage.note("retry_log_events", running.metric("sluice_target_retry_log_events", "sick"));
-    let peak = running.peak_mib();
-    running.kill();
-    stage.note("events", events);
-    assert_eq!(more, 0.0, "the group was kept alive");
-    assert!(peak <= 192.0, "{peak} MiB with a stalled target, at most 192");
     assert!(sick.requests().iter().all(|request| request.answer.is_empty()), "the target stalled");
+    hangs.store(false, Ordering::Relaxed);
+    let drained = until("all offsets are committed", LONG, || committed(kafka, &topic));
+    let wanted = gets(&to_sick);
+    let whole = || Ledger::new(&[events], &wanted).receiver(&sick).close();
+    until("what waited is delivered; else it is lost", LONG, || whole().lost == 0);
+    running.stop();
+    stage.note("events", events);
+    stage.note("rules", RULES);
+    stage.note("rss_mib", peak.round());
+    stage.note("slope_mib_per_minute", (slope * 100.0).round() / 100.0);
+    stage.note("rebalances", more);
+    stage.note("retry_log_events", waiting);
+    stage.note("paused_partitions", paused);
+    stage.note("drain_seconds", drained.as_secs_f64());
+    stage.judge("sick", &whole());
+    assert_eq!(more, 0.0, "the group was kept alive");
+    assert!(waiting > 0.0 && paused > 0.0, "{waiting} events in the retry log, {paused} partitions paused");
+    assert!(peak <= 192.0, "{peak} MiB with a stalled target, at most 192");
+    assert!(stage.small || slope < 1.0, "{slope} MiB a minute with a stalled target");
+}
+
+/// How fast a process grows, in MiB a minute: the slope of the line through its sizes.
+fn growth(running: &Running, time: Duration) -> f64 {
+    let (begin, mut sizes) = (Instant::now(), Vec::new());
+    while begin.elapsed() < time {
+        sizes.push((begin.elapsed().as_secs_f64() / 60.0, running.rss_mib()));
+        pass(Duration::from_millis(250));
+    }
+    let count = sizes.len() as f64;
+    let (x, y) = sizes.iter().fold((0.0, 0.0), |(x, y), size| (x + size.0 / count, y + size.1 / count));
+    let with = |f: &dyn Fn(f64, f64) -> f64| sizes.iter().map(|size| f(size.0 - x, size.1 - y)).sum::<f64>();
+    with(&|dx, dy| dx * dy) / with(&|dx, _| dx * dx)
 }
 
 /// F08: a target refuses for good, and the dead-letter topic refuses writes for a while.
@@ -151,16 +183,16 @@ pub fn dead_letters_are_refused(stage: &Stage) {
     let wanted = gets(&[0, 1, 2, 3, 4]);
     let other = Kafka::start_at(port, sasl);
     other.topics(&[(&dead, 1, &[])]);
-    let parked = until("every dead letter is parked after the topic's return; else it is lost", LONG, || {
-        other.ends(&dead).iter().sum::<i64>() as u64 >= events / 2
-    });
-    until("all offsets are committed", LONG, || committed(kafka, &topic));
+    let begin = Instant::now();
+    rest(LONG / 9, || other.ends(&dead).iter().sum::<i64>() as u64, |count| *count >= events / 2);
+    let parked = begin.elapsed();
     stage.note("dropped", running.metric("sluice_dropped_events_total", ""));
     assert_eq!(running.metric("sluice_dropped_events_total", ""), 0.0, "nothing is dropped");
     running.stop();
     stage.note("events", events);
     stage.note("park_seconds", parked.as_secs_f64());
     stage.judge("dead", &Ledger::new(&[events], &wanted).topic(&other, &dead).close());
+    assert!(committed(kafka, &topic), "all offsets are committed");
     assert!(blocked <= Duration::from_secs(3), "{blocked:?} until it was said");
     assert!(parked <= Duration::from_secs(15), "{parked:?} until all were parked");
 }

@@ -86,6 +86,11 @@ impl Stage {
         assert!(*renamed == 0, "{what}: {renamed} repetitions carry another delivery id");
     }
 
+    /// Notes why a scenario cannot be played on this machine.
+    pub fn skip(&self, why: &str) {
+        self.note("skipped", why);
+    }
+
     /// What has been noted.
     pub fn figures(&self) -> Map<String, Value> {
         self.figures.borrow().clone()
@@ -96,6 +101,11 @@ impl Stage {
 pub struct Rng(u64);
 
 impl Rng {
+    /// Randomness for one of several at once.
+    pub fn new(seed: u64, one: u64) -> Self {
+        Self(seed ^ one.wrapping_mul(0x9e37_79b9))
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut x = self.0;
@@ -122,6 +132,28 @@ pub fn until(what: &str, patience: Duration, mut done: impl FnMut() -> bool) -> 
         std::thread::sleep(Duration::from_millis(20));
     }
     begin.elapsed()
+}
+
+/// Waits until what it looks at is as wanted, or has stood still for a time: what is missing then is for the judge.
+pub fn rest<T: PartialEq>(still: Duration, mut look: impl FnMut() -> T, done: impl Fn(&T) -> bool) {
+    let (mut seen, mut since) = (look(), Instant::now());
+    while !done(&seen) && since.elapsed() < still {
+        std::thread::sleep(Duration::from_millis(50));
+        let now = look();
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+    }
+}
+
+/// Whether a count has grown since its first answer.
+pub fn grows<T: PartialOrd + Copy>(count: impl Fn() -> Option<T>) -> impl FnMut() -> bool {
+    let mut before = None;
+    move || {
+        let now = count();
+        before = before.or(now);
+        now > before
+    }
 }
 
 /// Lets the schedule's next moment come.

@@ -13,9 +13,14 @@ pub struct Block {
 }
 
 pub fn all() -> Vec<Block> {
+    of(README)
+}
+
+/// The blocks of a document.
+pub fn of(document: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut open: Option<Block> = None;
-    for line in README.lines() {
+    for line in document.lines() {
         match (&mut open, line.strip_prefix("```")) {
             (None, Some(marks)) => {
                 open =

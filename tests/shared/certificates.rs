@@ -2,11 +2,14 @@
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use std::io::Read;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// An authority, with a certificate for 127.0.0.1 that servers and clients use.
@@ -42,6 +45,17 @@ impl Authority {
         let mut params = leaf();
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        self.sign(folder, &params)
+    }
+
+    /// A certificate of somebody else.
+    pub fn other_name(&self, folder: &Path) -> Files {
+        let mut params = leaf();
+        params.subject_alt_names = vec![SanType::DnsName("elsewhere.example".try_into().expect("a name"))];
+        self.sign(folder, &params)
+    }
+
+    fn sign(&self, folder: &Path, params: &CertificateParams) -> Files {
         let key = KeyPair::generate().expect("a key");
         let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
         write(folder, &self.ca.pem(), &cert.pem(), &key.serialize_pem())
@@ -107,6 +121,34 @@ pub fn serve(authority: &Authority, mutual: bool) -> Https {
         let acceptor = acceptor.clone();
         async move { acceptor.accept(stream).await.ok() }
     })
+}
+
+/// Listens with a certificate, and counts the bytes that come after a handshake: the address's port, and the count.
+pub fn listen(files: &Files) -> (u16, Arc<AtomicUsize>) {
+    let pem = |path: &str| std::fs::read(path).expect("a file");
+    let cert = CertificateDer::from_pem_slice(&pem(&files.cert)).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(&pem(&files.key)).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = builder.expect("versions").with_no_client_auth().with_single_cert(vec![cert], key).expect("a server");
+    let config = Arc::new(config);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (port, bytes) = (listener.local_addr().expect("an address").port(), Arc::<AtomicUsize>::default());
+    let count = Arc::clone(&bytes);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (config, count) = (Arc::clone(&config), Arc::clone(&count));
+            std::thread::spawn(move || {
+                let session = rustls::ServerConnection::new(config).expect("a session");
+                let mut stream = rustls::StreamOwned::new(session, stream);
+                let mut some = [0; 4096];
+                while let Ok(read @ 1..) = stream.read(&mut some) {
+                    count.fetch_add(read, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    (port, bytes)
 }
 
 /// Serves HTTP/1.1 and HTTP/2 without TLS.

@@ -6,12 +6,12 @@ use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceS
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,6 +46,15 @@ impl Record {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
+}
+
+fn is_coming_up(error: &KafkaError) -> bool {
+    let codes = [
+        RDKafkaErrorCode::NotCoordinator,
+        RDKafkaErrorCode::CoordinatorNotAvailable,
+        RDKafkaErrorCode::CoordinatorLoadInProgress,
+    ];
+    error.rdkafka_error_code().is_some_and(|code| codes.contains(&code))
 }
 
 fn script() -> Command {
@@ -86,6 +95,11 @@ impl Kafka {
 
     /// Starts the process; on the data that is there already, if any is.
     pub fn launch(&self) {
+        self.launch_with("right");
+    }
+
+    /// The same with another password of user `sluice`, for who comes without SCRAM.
+    pub fn launch_with(&self, password: &str) {
         let port = |servers: &str| servers.rsplit(':').next().unwrap_or_default().to_owned();
         let status = script()
             .args(["start", &port(&self.servers)])
@@ -94,6 +108,7 @@ impl Kafka {
             .env("SLUICE_KAFKA_TLS_DIR", self.folder.path())
             .env("SLUICE_KAFKA_TLS_PORT", port(&self.tls_servers))
             .env("SLUICE_KAFKA_SASL_TLS_PORT", port(&self.sasl_tls_servers))
+            .env("SLUICE_KAFKA_PASSWORD", password)
             .env("SLUICE_KAFKA_PROXIED", format!("{} {}", self.behind, self.proxied))
             .status()
             .expect("bash");
@@ -155,29 +170,69 @@ impl Kafka {
     fn consumer(&self, group: &str) -> BaseConsumer {
         let mut config = self.config();
         config.set("group.id", group).set("enable.auto.commit", "false").set("fetch.queue.backoff.ms", "2");
+        config.set("auto.offset.reset", "earliest");
         config.create().expect("a consumer")
     }
 
     /// Where a topic's partitions end.
     pub fn ends(&self, topic: &str) -> Vec<i64> {
+        self.try_ends(topic).expect("watermarks")
+    }
+
+    /// The same of a broker that may not be ready yet.
+    pub fn try_ends(&self, topic: &str) -> KafkaResult<Vec<i64>> {
         let consumer = self.consumer("judge");
-        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
         let count = metadata.topics()[0].partitions().len() as i32;
-        (0..count).map(|p| consumer.fetch_watermarks(topic, p, PATIENCE).expect("watermarks").1).collect()
+        (0..count).map(|p| Ok(consumer.fetch_watermarks(topic, p, PATIENCE)?.1)).collect()
     }
 
     /// What a group has committed, by partition; -1 where nothing is.
     pub fn committed(&self, group: &str, topic: &str) -> Vec<i64> {
-        let ends = self.ends(topic);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.try_committed(group, topic) {
+                // A broker that has just started has no coordinators yet.
+                Err(error) if is_coming_up(&error) && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                answer => return answer.expect("committed offsets"),
+            }
+        }
+    }
+
+    /// The same of a broker that may not be ready yet.
+    pub fn try_committed(&self, group: &str, topic: &str) -> KafkaResult<Vec<i64>> {
+        let count = self.try_ends(topic)?.len() as i32;
         let consumer = self.consumer(group);
         let mut list = TopicPartitionList::new();
-        list.add_partition_range(topic, 0, ends.len() as i32 - 1);
-        let committed = consumer.committed_offsets(list, PATIENCE).expect("committed offsets");
+        list.add_partition_range(topic, 0, count - 1);
+        let committed = consumer.committed_offsets(list, PATIENCE)?;
         let of = |p: i32| match committed.find_partition(topic, p).expect("a partition").offset() {
             Offset::Offset(offset) => offset,
             _ => -1,
         };
-        (0..ends.len() as i32).map(of).collect()
+        Ok((0..count).map(of).collect())
+    }
+
+    /// How a group shares its partitions out.
+    pub fn assignor(&self, group: &str) -> String {
+        let all = self.consumer("judge").fetch_group_list(Some(group), PATIENCE).expect("groups");
+        all.groups()[0].protocol().to_owned()
+    }
+
+    /// The next `count` records of a topic, as a member of a group reads them.
+    pub fn consume(&self, group: &str, topic: &str, count: usize) -> Vec<Vec<u8>> {
+        let consumer = self.consumer(group);
+        consumer.subscribe(&[topic]).expect("a subscription");
+        let (deadline, mut records) = (Instant::now() + PATIENCE * 3, Vec::new());
+        while records.len() < count {
+            assert!(Instant::now() < deadline, "records in time");
+            // A broker that has just started has no coordinators yet.
+            let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
+            records.push(message.payload().unwrap_or_default().to_vec());
+        }
+        records
     }
 
     /// Everything in a topic, in order within each partition.

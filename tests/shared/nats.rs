@@ -39,29 +39,53 @@ pub fn end(folder: &Path) {
 
 impl Nats {
     pub fn start() -> Self {
+        Self::start_with("", async_nats::ConnectOptions::new())
+    }
+
+    /// Starts a server with settings, to which the judge connects by these options.
+    pub fn start_with(settings: &str, options: async_nats::ConnectOptions) -> Self {
         let folder = TempDir::new().expect("a folder");
         crate::guard::BROKERS.lock().expect("a list").push(("tests/nats", folder.path().display().to_string()));
         let port = free_port();
-        serve(folder.path(), port, None);
+        std::fs::write(folder.path().join("server.conf"), settings).expect("a file");
+        serve(folder.path(), port, Some(&folder.path().join("server.conf")));
         let url = format!("nats://127.0.0.1:{port}");
         let runtime = Runtime::new().expect("a runtime");
-        let client = runtime.block_on(async_nats::connect(&url)).expect("a connection");
+        let client = runtime.block_on(options.connect(&url)).expect("a connection");
         Self { folder, url, runtime, client }
+    }
+
+    /// Gives a running server other settings.
+    pub fn reload(&self, settings: &str) {
+        std::fs::write(self.folder.path().join("server.conf"), settings).expect("a file");
+        let pid = std::fs::read_to_string(self.folder.path().join("pid")).expect("a process id");
+        let status = Command::new("kill").args(["-HUP", pid.trim()]).status().expect("kill");
+        assert!(status.success(), "the server runs");
     }
 
     /// Stops the server and starts it again on the same port and data.
     pub fn restart(&self) {
         end(self.folder.path());
+        self.launch();
+    }
+
+    /// Starts the process, on the data that is there already.
+    pub fn launch(&self) {
         let port = self.url.rsplit(':').next().expect("a port").parse().expect("a number");
-        serve(self.folder.path(), port, None);
+        serve(self.folder.path(), port, Some(&self.folder.path().join("server.conf")));
     }
 
     /// Kills the server and starts it again on the same port and data.
     pub fn crash(&self) {
+        self.kill();
+        self.restart();
+    }
+
+    /// Kills the server.
+    pub fn kill(&self) {
         let pid = std::fs::read_to_string(self.folder.path().join("pid")).expect("a process id");
         let status = Command::new("kill").args(["-KILL", pid.trim()]).status().expect("kill");
         assert!(status.success(), "the server runs");
-        self.restart();
     }
 
     fn context(&self) -> jetstream::Context {
@@ -106,9 +130,14 @@ impl Nats {
 
     /// Messages of a stream.
     pub fn count(&self, stream: &str) -> u64 {
+        self.try_count(stream).expect("the stream")
+    }
+
+    /// Messages of a stream; `None` while the server does not answer.
+    pub fn try_count(&self, stream: &str) -> Option<u64> {
         self.runtime.block_on(async {
-            let mut stream = self.context().get_stream(stream).await.expect("the stream");
-            stream.info().await.expect("an answer").state.messages
+            let stream = self.context().get_stream(stream).await.ok()?;
+            Some(stream.cached_info().state.messages)
         })
     }
 

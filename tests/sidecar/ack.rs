@@ -40,6 +40,68 @@ fn a_late_settle_of_an_old_generation_changes_nothing() {
 }
 
 #[test]
+fn a_refused_commit_is_tried_again_unless_a_later_one_is_under_way() {
+    let mut tracker = OffsetTracker::default();
+    let partition = tracker.add();
+    tracker.assign(partition);
+    let commit = |tracker: &mut OffsetTracker, after| {
+        let run = tracker.open(partition, after, 1, 0);
+        assert!(tracker.settle(&run));
+        assert_eq!(tracker.committable(), [(partition, after)]);
+    };
+    commit(&mut tracker, 10);
+    tracker.commit_again(partition, 10);
+    assert_eq!(tracker.committable(), [(partition, 10)]);
+    commit(&mut tracker, 20);
+    tracker.commit_again(partition, 10);
+    assert_eq!(tracker.committable(), [], "20 is under way: 10 would take it back");
+    // Another member had the partition in between, and came further.
+    tracker.assign(partition);
+    tracker.commit_again(partition, 20);
+    assert_eq!(tracker.committable(), [], "of an old generation");
+}
+
+/// A commit that does not arrive repeats nothing where the member has the partition again.
+#[test]
+fn what_was_settled_is_not_read_again_in_the_next_assignment() {
+    // (what the group had before, what of it and of 20 settled records was heard, what it has then) -> where it begins
+    let rows = [
+        (Some(10), None, Some(10), Some(30), "the commit got lost"),
+        (Some(10), Some(20), Some(20), Some(30), "a part of it arrived"),
+        (Some(10), Some(20), Some(30), Some(30), "all of it arrived, not all answers did"),
+        (Some(10), None, Some(50), Some(50), "another member came further"),
+        (Some(10), Some(20), Some(15), Some(15), "somebody set it back"),
+        (Some(10), None, None, None, "the group has forgotten it"),
+        (None, None, Some(10), Some(10), "somebody set it when there was none"),
+    ];
+    for (before, heard, after, want, what) in rows {
+        let mut tracker = OffsetTracker::default();
+        let partition = tracker.add();
+        tracker.assign(partition);
+        assert_eq!(tracker.resume(partition, before), before, "{what}");
+        for end in [20, 30] {
+            let run = tracker.open(partition, end, 10, 0);
+            assert!(tracker.settle(&run));
+            assert_eq!(tracker.committable(), [(partition, end)]);
+        }
+        let open = tracker.open(partition, 40, 10, 0);
+        if let Some(offset) = heard {
+            tracker.kept(partition, offset);
+        }
+        tracker.fence(partition);
+        assert!(!tracker.settle(&open), "late");
+        tracker.assign(partition);
+        assert_eq!(tracker.resume(partition, after), want, "{what}");
+        let again: Vec<_> = want.filter(|_| want > after).map(|offset| (partition, offset)).into_iter().collect();
+        assert_eq!(tracker.committable(), again, "{what}");
+        // Once more, with nothing read in between: what was set back stays so.
+        tracker.assign(partition);
+        let (_, then) = (tracker.resume(partition, after), tracker.committable());
+        assert!(then.iter().all(|&(_, offset)| Some(offset) == want && want > after), "{what}: {then:?}");
+    }
+}
+
+#[test]
 fn a_receipt_completes_when_its_last_delivery_settles() {
     let mut tracker = OffsetTracker::default();
     let partition = tracker.add();

@@ -17,10 +17,11 @@ impl Running {
     fn start() -> Self {
         let admin = free_address();
         let config = format!(
-            "data_dir: data\nserver: {{ listen: \"off\", admin: \"{admin}\" }}\nbuses: {{ a/b: {{}} }}\n\
+            "data_dir: data\nserver: {{ listen: \"off\", admin: \"{admin}\", allow_reset: true }}\nbuses: {{ a/b: {{}} }}\n\
              sources: {{ in: {{ stdin: {{}}, bus: a/b }} }}\ntargets: {{ log: {{ log: {{ group: all }} }}, gone: {{ stdout: {{}} }} }}\n\
              rules:\n  big: {{ bus: a/b, description: big ones, owner: pay, pattern: {{ detail: {{ n: [{{ numeric: [\">\", 5] }}] }} }}, targets: [log] }}\n\
-             \x20 odd: {{ bus: a/b, state: disabled, pattern: '{{\"detail\":{{\"odd\":[true]}}}}', targets: [log] }}\n"
+             \x20 odd: {{ bus: a/b, state: disabled, pattern: '{{\"detail\":{{\"odd\":[true]}}}}', targets: [log] }}\n\
+             archives: {{ week: {{ bus: a/b, pattern: {{ source: [never] }} }} }}\n"
         );
         let place = Place::new(&[("c.yaml", &config)]);
         let child = Guard(place.command(&["run", "-c", "c.yaml"]).spawn().expect("a process"));
@@ -68,18 +69,27 @@ fn the_document_names_every_route() {
     routes.sort();
     assert_eq!(said, routes);
     let running = Running::start();
+    let from_a_page = [("Origin", "http://elsewhere.example"), ("Content-Type", "text/plain")];
+    let (status, _, text) = exchange(&running.admin, "POST /api/v1/reset", &from_a_page, b"").expect("an answer");
+    assert_eq!(status, 403, "{text}");
     for (path, method) in routes {
         let path = path.replace("{bus}", "a%2Fb").replace("{rule}", "big").replace("{job}", "1");
+        let path = path.replace("{archive}", "week").replace("{replay}", "p");
         if path.ends_with("/tap") {
             continue;
         }
         let request = format!("{} {path}", method.to_ascii_uppercase());
         let json = ("Content-Type", "application/json");
-        let body: &[u8] = if method == "post" { b"{\"all\":true}" } else { b"{\"state\":\"shadow\"}" };
-        let (status, _, text) = exchange(&running.admin, &request, &[json], body).expect("an answer");
-        assert_eq!(status, 200, "{request}: {text}");
-        let other = if method == "get" { "DELETE" } else { "GET" };
-        assert_eq!(exchange(&running.admin, &format!("{other} {path}"), &[], b"").expect("an answer").0, 405);
+        let body = match (&*method, &*path) {
+            ("post", "/api/v1/replays") => r#"{"archive":"week","name":"p"}"#,
+            ("post", "/api/v1/archives/week/events") => "",
+            ("post", _) => r#"{"all":true}"#,
+            _ => r#"{"state":"shadow"}"#,
+        };
+        let (status, _, text) = exchange(&running.admin, &request, &[json], body.as_bytes()).expect("an answer");
+        // A replay of nothing has ended before it is cancelled.
+        assert!(status == 200 || (status == 409 && path.ends_with("/cancel")), "{request}: {status} {text}");
+        assert_eq!(exchange(&running.admin, &format!("PATCH {path}"), &[], b"").expect("an answer").0, 405);
     }
     let (_, served) = get(&running.admin, "/api/v1/openapi.json").expect("an answer");
     assert_eq!(serde_json::from_str::<Value>(&served).expect("JSON"), document);

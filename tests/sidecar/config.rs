@@ -54,6 +54,13 @@ fn every_fault_has_a_place_and_a_remedy() {
     check("log: { level: &x info }\nidentity: { region: *x }", "E0102", (3, 21), "", &["aliases are not supported"]);
     check("log: { level: !str info }", "E0102", (2, 20), "", &["tags are not supported"]);
     check("version: 2", "E0201", (2, 10), "version", &["write `version: 1`"]);
+    let kafka = "sources: { in: { kafka: { brokers: b, group: g, topics: [a], retry_topics: \"a b\" } } }";
+    let at = "sources.in.kafka.retry_topics";
+    check(kafka, "E0201", (2, 76), at, &["no name that a topic can begin with"]);
+    let kafka = "sources: { in: { kafka: { brokers: b, group: g, topics: [a, b], retry_topics: r } } }";
+    check(kafka, "E0201", (2, 79), at, &["retry topics are for a source of one topic"]);
+    let nats = "sources: { in: { nats: { servers: nats://n, stream: S, durable: d, retry_stream: S } } }";
+    check(nats, "E0201", (2, 82), "sources.in.nats.retry_stream", &["another one for what waits"]);
     check("log: { level: \"${env:UNSET}\" }", "E0106", (2, 15), "log.level", &["UNSET is not set", ":-default"]);
     check("log: { level: \"${file:/no/file}\" }", "E0106", (2, 15), "log.level", &["cannot read /no/file"]);
     check("log: { level: \"${what}\" }", "E0106", (2, 15), "log.level", &["is no reference"]);
@@ -86,7 +93,28 @@ fn every_fault_has_a_place_and_a_remedy() {
         "sources.s.kafka.properties.enable.auto.commit",
         &["is not for the configuration to set"],
     );
+    check(
+        "sources: { s: { kafka: { brokers: b, topics: [t], group: g, properties: { partition.assignment.strategy: sticky } } } }",
+        "E0206",
+        (2, 106),
+        "sources.s.kafka.properties.partition.assignment.strategy",
+        &["`sticky` is not a way to share partitions out", "cooperative-sticky"],
+    );
     check("rules: { \"a b\": { pattern: { a: [1] } } }", "E0201", (2, 17), "rules.a b", &["is not a rule name"]);
+    check("archives: { \"a/b\": {} }", "E0201", (2, 20), "archives.a/b", &["is not an archive name"]);
+    check("archives: { a: { bus: b } }", "E0207", (2, 23), "archives.a.bus", &["bus `b` is not declared"]);
+    check("archives: { a: { retention: 36h } }", "E0201", (2, 29), "archives.a.retention", &["whole days", "`1d`"]);
+    check("archives: { a: { pattern: { a: 1 } } }", "E0213", (2, 32), "archives.a.pattern.a", &["not valid"]);
+    let taken = "rules: { Events-Archive-a: { pattern: { a: [1] } } }\narchives: { a: {} }";
+    check(taken, "E0202", (3, 16), "archives.a", &["has a rule `Events-Archive-a` already"]);
+    let schedule = "schedules: { s: { expression: \"cron(* * * * * *)\" } }";
+    check(schedule, "E0205", (2, 31), "schedules.s.expression", &["no schedule", "rate(5 minutes)"]);
+    let schedule = "schedules: { s: { expression: rate(1 day), catch_up: 1001 } }";
+    check(schedule, "E0201", (2, 54), "schedules.s.catch_up", &["write 0 to 1000"]);
+    let schedule = "schedules: { s: { expression: rate(1 day), targets: [oud] } }";
+    check(schedule, "E0207", (2, 54), "schedules.s.targets.0", &["did you mean `out`?"]);
+    let taken = "rules: { s: { pattern: { a: [1] } } }\nschedules: { s: { expression: rate(1 day) } }";
+    check(taken, "E0202", (3, 17), "schedules.s", &["has a rule `s` already"]);
     check("buses: { a//b: {} }", "E0201", (2, 16), "buses.a//b", &["is not a bus name"]);
     check(
         "rules: { r: { pattern: { a: [1] }, targets: [{ target: out, input_transformer: { template: '{\"x\": <y>}' } }] } }",
@@ -116,6 +144,90 @@ fn every_fault_has_a_place_and_a_remedy() {
         "rules.r1001.pattern",
         &["has 1000 alternatives", "bus `default` have 1000000: more than 1000000", "in a list instead of `$or`"],
     );
+}
+
+/// A bus that keeps its events in a broker has one source to write to and to read back from.
+#[test]
+#[expect(clippy::too_many_lines, reason = "rows")]
+fn a_broker_that_keeps_events_is_one_and_fits() {
+    let with = |sources: &str| format!("buses: {{ b: {{ durability: broker }} }}\nsources: {{ {sources} }}");
+    let good = [
+        "s: { bus: b, kafka: { brokers: h, topics: [t], group: g } }",
+        "s: { bus: b, nats: { servers: \"nats://h\", stream: S, durable: d, subject: a.b } }",
+        "s: { bus: b, nats: { servers: \"nats://h\", stream: S, durable: d, subject: a.b } }, o: { bus: b, nats: { servers: \"nats://h\", subject: c } }",
+        "s: { bus: b, kafka: { brokers: h, topics: [t], group: g } }, o: { kafka: { brokers: h, topics: [u], group: g, start: latest } }",
+    ];
+    for sources in good {
+        let place = Place::new(&[("c.yaml", &with(sources))]);
+        let outside = Outside { env: &|_| None, only_rules: false };
+        load(&[place.path().to_owned()], &outside).unwrap_or_else(|found| panic!("{sources}\n{found}"));
+    }
+    check(
+        &with("s: { bus: b, nats: { servers: \"nats://h\", subject: a.b } }"),
+        "E0210",
+        (2, 27),
+        "buses.b.durability",
+        &["no source of bus `b` reads a topic or a stream", "or write `durability: journal`"],
+    );
+    check(
+        &with("s: { kafka: { brokers: h, topics: [t], group: g } }"),
+        "E0210",
+        (2, 27),
+        "buses.b.durability",
+        &["no source of bus `b` reads a topic or a stream"],
+    );
+    check(
+        &with(
+            "s: { bus: b, kafka: { brokers: h, topics: [t], group: g } }, o: { bus: b, kafka: { brokers: h, topics: [u], group: g } }",
+        ),
+        "E0210",
+        (2, 27),
+        "buses.b.durability",
+        &["sources `o`, `s` of bus `b` read a broker each", "a target `bus: b`"],
+    );
+    check(
+        &with("s: { bus: b, kafka: { brokers: h, topics: [t], group: g }, envelope: cloudevents }"),
+        "E0210",
+        (3, 81),
+        "sources.s.envelope",
+        &["what is written are events", "remove `envelope`"],
+    );
+    check(
+        &with("s: { bus: b, kafka: { brokers: h, topics: [t, u], group: g } }"),
+        "E0210",
+        (3, 54),
+        "sources.s.kafka.topics",
+        &["bus `b` keeps its events here", "of 2 topics none is the one to write to"],
+    );
+    check(
+        &with("s: { bus: b, kafka: { brokers: h, topics: [t], group: g, start: latest } }"),
+        "E0210",
+        (3, 76),
+        "sources.s.kafka.start",
+        &["would be skipped", "write `start: earliest`"],
+    );
+    check(
+        &with("s: { bus: b, nats: { servers: \"nats://h\", stream: S, durable: d, subject: a.b, start: latest } }"),
+        "E0210",
+        (3, 98),
+        "sources.s.nats.start",
+        &["would be skipped", "write `start: earliest`"],
+    );
+    check(
+        &with("s: { bus: b, nats: { servers: \"nats://h\", stream: S, durable: d } }"),
+        "E0210",
+        (3, 31),
+        "sources.s.nats",
+        &["no subject to publish to is named"],
+    );
+    check(
+        &with("s: { bus: b, nats: { servers: \"nats://h\", stream: S, durable: d, subject: \"a.>\" } }"),
+        "E0210",
+        (3, 86),
+        "sources.s.nats.subject",
+        &["`a.>` is no one subject to publish to"],
+    );
+    check("buses: { b: { durability: broker } }", "E0210", (2, 27), "buses.b.durability", &["no source of bus `b`"]);
 }
 
 #[test]
@@ -289,5 +401,102 @@ fn every_file_in_config_is_valid() {
     for path in files {
         load(&[top.join(path)], &Outside { env: &env, only_rules: false })
             .unwrap_or_else(|problems| panic!("{path}: {problems}"));
+    }
+}
+
+/// Services of AWS and functions.
+#[test]
+#[expect(clippy::too_many_lines, reason = "rows")]
+fn services_and_functions_are_checked() {
+    let aws = "aws: { access_key_id: a, secret_access_key: b }\n";
+    let target = |arn: &str, more: &str| format!("targets: {{ q: {{ aws: {{ arn: \"{arn}\"{more} }} }} }}\n");
+    let queue = "arn:aws:sqs:eu-west-1:123456789012:orders";
+    for good in [
+        format!("{aws}{}", target(queue, "")),
+        format!("{aws}{}", target(&format!("{queue}.fifo"), ", message_group_id: g")),
+        "functions: { F: { url: \"http://localhost:1/f\", on_success: { bus: made-by-callers } } }\n\
+         rules: { r: { pattern: { a: [1] }, targets: [F] } }"
+            .to_owned(),
+    ] {
+        let place = Place::new(&[("c.yaml", &good)]);
+        let outside = Outside { env: &|_| None, only_rules: false };
+        load(&[place.path().to_owned()], &outside).unwrap_or_else(|found| panic!("{good}\n{found}"));
+    }
+    let rows: [(String, &str, &str, &[&str]); 12] = [
+        (
+            "catalog_key: c2hvcnQ=".to_owned(),
+            "E0201",
+            "catalog_key",
+            &["the key is not 32 bytes in base64", "openssl rand -base64 32"],
+        ),
+        (
+            "functions: { F: { url: \"http://h/\", on_success: { target: F } } }".to_owned(),
+            "E0208",
+            "functions.F.on_success.target",
+            &["function `F` has destinations itself", "could lead in a circle"],
+        ),
+        (
+            "functions: { F: { url: \"http://h/\", on_failure: { target: nowhere } } }".to_owned(),
+            "E0207",
+            "functions.F.on_failure.target",
+            &["target `nowhere` is not declared"],
+        ),
+        (target(queue, ""), "E0207", "targets.q.aws", &["nothing says how AWS is reached", "set `aws:"]),
+        (
+            format!("{aws}{}", target("arn:aws:ec2:r:1:x", "")),
+            "E0205",
+            "targets.q.aws.arn",
+            &["of no service", "sqs, sns"],
+        ),
+        (
+            format!("{aws}{}", target("arn:aws:kinesis:eu-west-1:123456789012:orders", "")),
+            "E0205",
+            "targets.q.aws.arn",
+            &["names nothing that takes events"],
+        ),
+        (
+            format!("{aws}{}", target(&format!("{queue}.fifo"), "")),
+            "E0201",
+            "targets.q.aws",
+            &["set `message_group_id`"],
+        ),
+        (
+            format!("{aws}{}", target("arn:aws:kinesis:eu-west-1:123456789012:stream/s", ", partition_key: a")),
+            "E0205",
+            "targets.q.aws.partition_key",
+            &["write a path as $.detail.orderId"],
+        ),
+        (
+            "aws: { access_key_id: a, secret_access_key: b, endpoint: localhost }".to_owned(),
+            "E0201",
+            "aws.endpoint",
+            &["not an http or https address", "http://localhost:5000"],
+        ),
+        (
+            "aws: { access_key_id: a, secret_access_key: b, endpoints: { ec2: \"http://h\" } }".to_owned(),
+            "E0201",
+            "aws.endpoints.ec2",
+            &["nothing is sent to a service `ec2`"],
+        ),
+        (
+            "aws: { access_key_id: \"\", secret_access_key: b }".to_owned(),
+            "E0201",
+            "aws.access_key_id",
+            &["the access key is empty"],
+        ),
+        (
+            "functions: { F: { url: \"http://h/\" } }\ntargets: { F: { stdout: {} } }".to_owned(),
+            "E0202",
+            "functions.F",
+            &["is declared under `targets` too", "rename one of them"],
+        ),
+    ];
+    for (text, code, path, parts) in rows {
+        let place = Place::new(&[("c.yaml", &text)]);
+        let outside = Outside { env: &|_| None, only_rules: false };
+        let found = load(&[place.path().to_owned()], &outside).expect_err(&text).to_string();
+        for part in [&[code, path], parts].concat() {
+            assert!(found.contains(part), "{text}\n{part}\n{found}");
+        }
     }
 }

@@ -80,9 +80,7 @@ fn samples_are_few_and_short() {
         said.out
     );
     // Two frames with one between them that is to be skipped.
-    let frame = |count| {
-        ruzstd::encoding::compress_to_vec(line.repeat(count).as_bytes(), ruzstd::encoding::CompressionLevel::Fastest)
-    };
+    let frame = |count| zstd::encode_all(line.repeat(count).as_bytes(), 1).expect("packed");
     let skipped = [&0x184D_2A50u32.to_le_bytes()[..], &3u32.to_le_bytes()[..], b"abc"].concat();
     std::fs::write(place.path().join("e.zst"), [frame(3), skipped, frame(1)].concat()).expect("a file");
     let zstd = place.run(&["diff", "o.yaml", "n.yaml", "--events", "e.zst"], "");

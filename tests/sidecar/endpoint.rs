@@ -16,11 +16,26 @@ pub struct Endpoint {
 impl Endpoint {
     /// `more` follows the addresses within `server`; `rest` is the remaining configuration.
     pub fn start(more: &str, rest: &str) -> Self {
+        Self::start_beside(&[], more, rest)
+    }
+
+    /// The same with other files beside the configuration, which only their owner may read.
+    pub fn start_beside(files: &[(&str, &str)], more: &str, rest: &str) -> Self {
         let listen = free_address();
         let config =
             format!("data_dir: data\nserver: {{ listen: \"{listen}\", admin: \"off\"{more} }}\nworkers: 2\n{rest}");
         let place = Place::new(&[("c.yaml", &config)]);
-        let child = Guard(place.command(&["run", "-c", "c.yaml"]).spawn().expect("a process"));
+        for (name, text) in files {
+            place.write(name, text);
+            place.allow(name, 0o600);
+        }
+        Self::launch(place, listen, &[])
+    }
+
+    /// Starts what `c.yaml` says, in an environment with more in it.
+    pub fn launch(place: Place, listen: String, environment: &[(&str, &str)]) -> Self {
+        let mut command = place.command(&["run", "-c", "c.yaml"]);
+        let child = Guard(command.envs(environment.iter().copied()).spawn().expect("a process"));
         until("it listens and answers", || exchange(&listen, "GET /", &[], b"").is_some());
         Self { place, listen, child }
     }
@@ -29,14 +44,24 @@ impl Endpoint {
         self.raw(action, body.to_string().as_bytes())
     }
 
+    /// The same in another region than eu-west-1.
+    pub fn call_in(&self, region: &str, action: &str, body: &Value) -> (u16, Value) {
+        self.send(region, action, body.to_string().as_bytes())
+    }
+
     fn raw(&self, action: &str, body: &[u8]) -> (u16, Value) {
+        self.send("eu-west-1", action, body)
+    }
+
+    fn send(&self, region: &str, action: &str, body: &[u8]) -> (u16, Value) {
         let target = format!("AWSEvents.{action}");
-        let scope =
-            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20240131/eu-west-1/events/aws4_request, SignedHeaders=host";
+        let scope = format!(
+            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20240131/{region}/events/aws4_request, SignedHeaders=host"
+        );
         let headers = [
             ("X-Amz-Target", target.as_str()),
             ("Content-Type", "application/x-amz-json-1.1"),
-            ("Authorization", scope),
+            ("Authorization", scope.as_str()),
         ];
         let (status, head, text) = exchange(&self.listen, "POST /", &headers, body).expect("an answer");
         assert!(head.contains("x-amzn-requestid") && head.contains("application/x-amz-json-1.1"), "{head}");
@@ -66,9 +91,15 @@ impl Endpoint {
 
     /// Ends the process by a signal and starts another one in its place.
     pub fn restart(self, signal: &str) -> Self {
+        self.restart_after(signal, |_| {})
+    }
+
+    /// The same; `between` meets the data directory while nothing runs.
+    pub fn restart_after(self, signal: &str, between: impl FnOnce(&std::path::Path)) -> Self {
         let Self { place, listen, mut child } = self;
         child.signal(signal);
         child.0.wait().expect("a status");
+        between(&place.path().join("data"));
         let child = Guard(place.command(&["run", "-c", "c.yaml"]).spawn().expect("a process"));
         until("it listens and answers", || exchange(&listen, "GET /", &[], b"").is_some());
         Self { place, listen, child }
@@ -198,7 +229,6 @@ fn whole_requests_are_refused_in_the_service_s_words() {
             ),
             (put(json!({ "EventBusName": "a b" })), "ValidationException", constraint),
             (put(json!({ "EventBusName": "aws.partner/acme/x" })), "ValidationException", "eventBusName"),
-            (put(json!({ "TraceHeader": "a\r\nb" })), "ValidationException", "must not contain control characters"),
             (
                 put(json!({ "Resources": ["r", "x".repeat(2049)] })),
                 "ValidationException",
@@ -206,7 +236,7 @@ fn whole_requests_are_refused_in_the_service_s_words() {
                  must have length less than or equal to 2048, Member must have length greater than or equal to 0]",
             ),
             (put(json!({ "TraceHeader": "" })), "ValidationException", "'entries.1.member.traceHeader'"),
-            (put(json!({ "Source": 5 })), "SerializationException", "Source"),
+            (put(json!({ "Source": 5 })), "SerializationException", "entries.1.member.source must be"),
         ],
     );
     let mut larger = largest();
@@ -268,6 +298,7 @@ fn cloud_events_in_every_mode() {
     let two = json!([event("2a"), event("2b")]).to_string();
     assert_eq!(post("/events/Orders", &batch, &two), (200, "{\"accepted\":2}".into()));
     assert_eq!(post("/events/Orders", &binary, "{\"n\":3}").0, 200);
+    until("all are routed", || endpoint.lines("orders").len() >= 4);
     let seen = endpoint.lines("orders");
     let mut ids: Vec<_> = seen.iter().map(|event| event["id"].as_str().expect("an id")).collect();
     ids.sort_unstable();
@@ -343,6 +374,7 @@ fn webhooks_are_verified_kept_and_not_taken_twice() {
         let (status, _, text) = exchange(&endpoint.listen, "POST /in/git", &headers, b"{}").expect("an answer");
         assert!(status == 200 && text.contains(accepted), "{text}");
     }
+    until("all are routed", || endpoint.lines("hooks").len() >= 3);
     let seen = endpoint.lines("hooks");
     let types: Vec<_> = seen.iter().map(|event| event["detail-type"].as_str().expect("text")).collect();
     assert_eq!(types, ["ticket.created", "ticket.created", "ping"]);
@@ -383,13 +415,16 @@ fn bodies_heads_and_connections_are_bounded() {
     let mut text = String::new();
     stream.read_to_string(&mut text).ok();
     assert!(sent < 2000, "an endless body is cut off");
-    assert!(text.is_empty() || text.starts_with("HTTP/1.1 413"), "{text}");
+    assert!(text.is_empty() || text.contains("over the limit"), "{text}");
     endpoint.stop();
 }
 
 #[test]
 fn who_may_call() {
-    let endpoint = Endpoint::start(", auth: { bearer: [0123456789abcdef, fedcba9876543210] }", ORDERS);
+    let endpoint = Endpoint::start(
+        ", auth: { bearer: [0123456789abcdef0123456789abcdef, fedcba9876543210fedcba9876543210] }",
+        ORDERS,
+    );
     let put = json!({ "Entries": [entry(1)] }).to_string();
     let call = |token: Option<&str>| {
         let value = token.map(|token| format!("Bearer {token}"));
@@ -398,11 +433,14 @@ fn who_may_call() {
         exchange(&endpoint.listen, "POST /", &headers, put.as_bytes()).expect("an answer").0
     };
     assert_eq!(call(None), 400);
-    assert_eq!(call(Some("0123456789abcdeX")), 400);
-    assert_eq!((call(Some("0123456789abcdef")), call(Some("fedcba9876543210"))), (200, 200));
+    assert_eq!(call(Some("0123456789abcdef0123456789abcdeX")), 400);
+    assert_eq!(
+        (call(Some("0123456789abcdef0123456789abcdef")), call(Some("fedcba9876543210fedcba9876543210"))),
+        (200, 200)
+    );
     assert_eq!(exchange(&endpoint.listen, "POST /events/Orders", &[], b"{}").expect("an answer").0, 401);
     // A page in a browser that was led to this machine by another name.
-    let headers = [("Host", "evil.example:80"), ("Authorization", "Bearer 0123456789abcdef")];
+    let headers = [("Host", "evil.example:80"), ("Authorization", "Bearer 0123456789abcdef0123456789abcdef")];
     assert_eq!(exchange(&endpoint.listen, "POST /events/Orders", &headers, b"{}").expect("an answer").0, 421);
     endpoint.stop();
 }
@@ -418,8 +456,13 @@ fn an_open_listener_wants_to_know_its_callers() {
         ("listen: \"127.0.0.1:0\"", "egress: { allow: [10.0.0.0/99] }\n", "is no network"),
         ("listen: \"0.0.0.0:0\"", "", "set server.auth.bearer"),
         ("listen: \"0.0.0.0:0\", auth: { bearer: [] }", "", "server.auth.bearer is empty"),
-        ("listen: \"0.0.0.0:0\", auth: { bearer: [short] }", "", "fewer than 16 characters"),
-        ("listen: \"0.0.0.0:0\", auth: { bearer: [0123456789abcdef] }", hook, "verify: none"),
+        ("listen: \"0.0.0.0:0\", auth: {}", "", "neither tokens nor keys"),
+        ("listen: \"0.0.0.0:0\", auth: { bearer: [short] }", "", "fewer than 128 bits"),
+        ("listen: \"0.0.0.0:0\", auth: { bearer: [0123456789abcdef0123456789abcde] }", "", "fewer than 128 bits"),
+        ("listen: \"0.0.0.0:0\", auth: { bearer: [{ role: put }] }", "", "one of `token` and `sha256`"),
+        ("listen: \"0.0.0.0:0\", auth: { bearer: [{ sha256: abc }] }", "", "`sha256` is no hash"),
+        ("listen: \"0.0.0.0:0\", auth: { keys: none.yaml }", "", "cannot read none.yaml"),
+        ("listen: \"0.0.0.0:0\", auth: { bearer: [0123456789abcdef0123456789abcdef] }", hook, "verify: none"),
     ];
     for (server, rest, part) in rows {
         let config = format!("data_dir: data\nserver: {{ {server}, admin: \"off\" }}\n{rest}");

@@ -5,6 +5,12 @@ use crate::endpoint::Endpoint;
 use crate::process::{exchange, until};
 use crate::receiver::{Act, Receiver};
 use serde_json::json;
+use sluice::api::put_source;
+use sluice::credit::Window;
+use sluice::metrics::Metrics;
+use sluice::plan::Identity;
+use sluice::source::inlet::{Arrival, Refused};
+use sluice::source::keeper::Keepers;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -206,4 +212,59 @@ fn a_body_has_its_time() {
     });
     assert_eq!(answer.status(), 408);
     assert!(begun.elapsed() < Duration::from_secs(10), "the clock is the test's");
+}
+
+/// What a topic that is away has not taken is bounded: the next event finds no room, and its caller may come again.
+#[test]
+fn a_broker_that_is_away_fills_no_memory() {
+    let window = Window { events: 1, bytes: 1 << 20 };
+    let metrics = Arc::new(Metrics::new(1));
+    let mut keepers = Keepers::new(1 << 20, window, Duration::from_secs(60), &metrics);
+    let client = [("bootstrap.servers".to_owned(), crate::process::free_address())];
+    keepers.topic("b", client.into(), "kept").expect("a client");
+    let info = Arc::new(put_source("b", 1 << 20, &Identity::default()));
+    let keep = |id: &str, patience: u64| {
+        let arrival = Arrival { info: Arc::clone(&info), id: id.into(), event: b"{}".to_vec(), trace: None };
+        keepers.keep(arrival, tokio::time::Instant::now() + Duration::from_millis(patience))
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let Err(Refused::Broker(why)) = keep("1", 2000).await else { panic!("there is no broker") };
+        assert!(why.starts_with("topic kept: no acknowledgement in time") && why.contains("refused"), "{why}");
+        assert!(why.ends_with("the event may still be delivered"), "{why}");
+        assert_eq!(keep("2", 100).await, Err(Refused::Busy));
+    });
+    let notes = metrics.health.notes();
+    assert!(notes["bus b"].contains("topic kept"), "{notes:?}");
+}
+
+/// Events of two buses come in turn, before and after a restart that reads them back: all of them are kept and routed.
+#[test]
+fn events_of_two_buses_in_turn() {
+    let (receiver, open) = gated();
+    let rest = format!(
+        "buses: {{ a: {{}}, b: {{}} }}\ntargets: {{ out: {{ http: {{ url: \"{}\" }} }}, log: {{ log: {{ group: all }} }} }}\n\
+         rules:\n  a: {{ bus: a, pattern: {{ source: [s] }}, targets: [out, log] }}\n  b: {{ bus: b, pattern: {{ source: [s] }}, targets: [out, log] }}\n",
+        receiver.url
+    );
+    let mut endpoint = Endpoint::start("", &rest);
+    let entry = |n: usize| {
+        let bus = if n.is_multiple_of(2) { "a" } else { "b" };
+        json!({ "EventBusName": bus, "Source": "s", "DetailType": "d", "Detail": format!("{{\"n\":{n}}}") })
+    };
+    for round in 0..6 {
+        let entries: Vec<_> = (0..10).map(entry).collect();
+        let (status, answer) = endpoint.call("PutEvents", &json!({ "Entries": entries }));
+        assert!(status == 200 && answer["FailedEntryCount"] == 0, "{answer}");
+        if round % 2 == 1 {
+            endpoint = endpoint.restart("-KILL");
+        }
+    }
+    let ids = || {
+        let lines = endpoint.lines("all");
+        lines.iter().map(|line| line["id"].to_string()).collect::<std::collections::BTreeSet<_>>().len()
+    };
+    until("all are routed", || ids() == 60);
+    open.store(true, Ordering::SeqCst);
+    endpoint.stop();
 }

@@ -2,8 +2,13 @@
 
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod access;
 mod ack;
 mod admin;
+mod api;
+mod archive;
+mod archive_verbs;
+mod aws;
 mod bench;
 mod careful;
 #[path = "../shared/certificates.rs"]
@@ -11,16 +16,24 @@ mod careful;
 mod certificates;
 mod command;
 mod config;
+mod destinations;
 mod diff;
 mod dlq;
+mod egress;
 mod endpoint;
 mod explain;
 mod flags;
+mod functions;
 mod http_out;
 mod inlet;
 mod journal;
+mod kept;
 mod lint;
+mod made;
+mod model;
+mod offsets;
 mod patterns;
+mod policies;
 #[path = "../shared/ports.rs"]
 mod ports;
 mod process;
@@ -30,6 +43,10 @@ mod receiver;
 mod retry;
 mod retry_log;
 mod rule_tests;
+#[path = "../shared/signed.rs"]
+mod signed;
 mod simulation;
+mod store;
+mod tokens;
 mod update;
 mod webhook;

@@ -43,6 +43,12 @@ impl Place {
         std::fs::write(path, text).expect("a file");
     }
 
+    /// Says who may use a file.
+    pub fn allow(&self, name: &str, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(self.path().join(name), std::fs::Permissions::from_mode(mode)).expect("a mode");
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let program = std::env::var_os("SLUICE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sluice").into());
         let mut command = Command::new(program);

@@ -12,6 +12,7 @@ fn next_decides() {
         max_age: Duration::from_secs(60),
         initial: Duration::from_secs(1),
         max: Duration::from_secs(5),
+        jitter: true,
     };
     let again = |millis| Next::Again(Duration::from_millis(millis));
     let check = |retries, age, class, jitter, want| {
@@ -29,6 +30,9 @@ fn next_decides() {
     check(3, 0, Class::Retry, 1.0, Next::DeadLetter(Some(Exhausted::Attempts)));
     check(0, 60, Class::Retry, 1.0, Next::DeadLetter(Some(Exhausted::Age)));
     check(0, 0, Class::Permanent, 1.0, Next::DeadLetter(None));
+    // Without jitter a pause is what it can be at most.
+    let even = RetryPolicy { jitter: false, ..policy };
+    assert_eq!(next(&even, 1, Duration::ZERO, Class::Retry, 0.1), again(2000));
     let long = RetryPolicy { max_attempts: u32::MAX, max_age: Duration::MAX, ..policy };
     assert_eq!(next(&long, 1_000_000, Duration::from_secs(1), Class::Retry, 1.0), again(5000));
 }

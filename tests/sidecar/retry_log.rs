@@ -6,7 +6,9 @@ use crate::receiver::{Act, Receiver, Request};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sluice::deliver::breaker::{Admit, Breaker};
+use sluice::deliver::parcel::Kept;
 use sluice::deliver::retry_log::waiting::{Entry, Waiting};
+use sluice::journal::{Journal, Reserve};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::sync::Arc;
@@ -72,6 +74,31 @@ fn a_target_that_hangs_holds_up_nobody() {
     assert_eq!(delivered.len(), 2000);
     let numbers: Vec<u64> = well.requests().iter().map(number).collect();
     assert_eq!(numbers.len(), numbers.iter().collect::<BTreeSet<_>>().len(), "no repetition");
+}
+
+/// A delivery that was repeated in memory before an attempt hangs is kept with all that failed: after a death it has as
+/// many attempts left as it had.
+#[test]
+fn repetitions_in_memory_count() {
+    const QUICK: usize = 3;
+    let act = |_: &Request, nth| if nth == QUICK { Act::Hang } else { Act::status("500 Internal Server Error") };
+    let receiver = Receiver::start(act);
+    let retry = ", retry: { initial: 1ms, max: 1ms, max_attempts: 8 }";
+    let endpoint = Endpoint::start("", &format!("targets:\n{}{}", target("out", &receiver, retry), rule("out")));
+    put(&endpoint, 0..1);
+    let folder = endpoint.place.path().join("data/retry/out");
+    let long = |file: std::fs::DirEntry| file.metadata().is_ok_and(|about| about.len() > 300);
+    until("the attempt that hangs is kept", || std::fs::read_dir(&folder).is_ok_and(|files| files.flatten().any(long)));
+    assert_eq!(receiver.count(), QUICK + 1);
+    let Endpoint { place, mut child, .. } = endpoint;
+    child.signal("-KILL");
+    child.0.wait().expect("a status");
+    let reserve = Arc::new(Reserve::new(place.path()));
+    let (log, found) =
+        Journal::<()>::open(("retry-log", &folder), 1 << 20, &reserve, Box::new(|_, _| ())).expect("a log");
+    let kept = log.read(found.live[0].sequence).expect("a record");
+    let (kept, _) = Kept::decode(&kept).expect("a delivery");
+    assert_eq!((found.live.len(), kept.attempts.failed as usize), (1, QUICK));
 }
 
 /// Attempts fail now and then. Rows: what the target says of order, and whether others overtake.

@@ -173,6 +173,7 @@ const POLICY: RetryPolicy = RetryPolicy {
     max_age: Duration::from_hours(24),
     initial: Duration::from_millis(80),
     max: Duration::from_secs(2),
+    jitter: true,
 };
 
 impl World {

@@ -122,6 +122,11 @@ pub fn nats_source(source: &ends::NatsSource) -> Result<NatsClient, Fault> {
     name("stream", &source.stream)?;
     name("durable", &source.durable)?;
     name("queue", &source.queue)?;
+    name("retry_stream", &source.retry_stream)?;
+    if source.retry_stream.is_some() && (source.stream.is_none() || source.stream == source.retry_stream) {
+        let help = "name a `stream` to read, and another one for what waits";
+        return Err(Fault::at("retry_stream", "a retry stream is for what is read from another stream", help));
+    }
     match (&source.stream, &source.durable, &source.subject) {
         (Some(_), Some(_), _) if source.queue.is_some() => {
             return Err(Fault::at(
@@ -229,7 +234,11 @@ pub fn http(http: &ends::HttpTarget) -> Result<HttpTarget, Fault> {
         http2: http.http2,
         gzip: http.compression == Compression::Gzip,
         signing_secret: http.signing_secret.as_ref().map(Secret::keep),
+        on_success: http.on_success.clone().map(catalog::Destination::Bus),
+        on_failure: http.on_failure.clone().map(catalog::Destination::Bus),
         tls: http.tls.as_ref().map(tls).transpose()?.unwrap_or_default(),
+        invocation: None,
+        call: None,
     })
 }
 

@@ -12,8 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Kafka client properties that the delivery promise rests on.
-const RESERVED_PROPERTIES: [&str; 10] = [
-    "partition.assignment.strategy",
+const RESERVED_PROPERTIES: [&str; 9] = [
     "bootstrap.servers",
     "enable.auto.commit",
     "enable.auto.offset.store",
@@ -24,6 +23,9 @@ const RESERVED_PROPERTIES: [&str; 10] = [
     "enable.idempotence",
     "acks",
 ];
+
+/// How a group may share its partitions out; all of its members the same way.
+const ASSIGNORS: [&str; 3] = ["range", "roundrobin", "cooperative-sticky"];
 
 impl Check<'_> {
     /// Targets that others send their dead letters to come first.
@@ -45,6 +47,7 @@ impl Check<'_> {
             target.kafka.is_some(),
             target.nats.is_some(),
             target.http.is_some(),
+            target.aws.is_some(),
             target.log.is_some(),
             target.stdout.is_some(),
             target.bus.is_some(),
@@ -52,7 +55,7 @@ impl Check<'_> {
         if kinds.iter().filter(|kind| **kind).count() != 1 {
             let problem = Problem::plain(
                 "E0203",
-                "a target is exactly one of `kafka`, `nats`, `http`, `log`, `stdout` and `bus`",
+                "a target is exactly one of `kafka`, `nats`, `http`, `aws`, `log`, `stdout` and `bus`",
             );
             return self.report(document, &at, problem.help("keep one of them; use a target each"));
         }
@@ -65,12 +68,17 @@ impl Check<'_> {
             let problem = Problem::plain("E0201", "at most 185 retries").help("write 0 to 185");
             self.report(document, &["targets", name, "retry", "max_attempts"], problem);
         }
-        let Some(kind) = self.target_kind(document, name, target) else { return };
+        let kind = match &target.aws {
+            Some(aws) => self.aws_target(document, name, aws, files),
+            None => self.target_kind(document, name, target),
+        };
+        let Some(kind) = kind else { return };
         let retry = RetryPolicy {
             max_attempts: declared.max_attempts,
             max_age: declared.max_age.0,
             initial: declared.initial.0,
             max: declared.max.0,
+            jitter: true,
         };
         if let Some(queue) = &target.dead_letter {
             let chained =
@@ -114,10 +122,7 @@ impl Check<'_> {
             return Some(TargetKind::Http(Box::new(target)));
         }
         if let Some(log) = &target.log {
-            let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | '#');
-            let inner = log.group.trim_start_matches('/');
-            let steps = inner.split('/').all(|step| !step.is_empty() && !step.chars().all(|c| c == '.'));
-            if !steps || log.group.len() > 512 || !log.group.chars().all(good) {
+            if !catalog::is_log_group(&log.group) {
                 let problem = Problem::plain("E0201", format!("`{}` is not a log group name", log.group));
                 let help = "letters, digits, `.`, `-`, `_`, `#` and `/`, as in /aws/events/orders";
                 self.report(document, &["targets", name, "log", "group"], problem.help(help));
@@ -169,7 +174,12 @@ impl Check<'_> {
     }
 
     /// Reports a fault below `at`.
-    fn sound<T>(&mut self, document: &Document, at: &[&str], result: Result<T, (Fault, &'static str)>) -> Option<T> {
+    pub(super) fn sound<T>(
+        &mut self,
+        document: &Document,
+        at: &[&str],
+        result: Result<T, (Fault, &'static str)>,
+    ) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err((fault, code)) => {
@@ -196,9 +206,29 @@ impl Check<'_> {
                 problem.help("remove it: the delivery promise rests on it, or Sluice has a key for it"),
             );
         }
+        let assignor = properties.get("partition.assignment.strategy").map(Secret::expose);
+        if let Some(assignor) = assignor.filter(|assignor| !ASSIGNORS.contains(assignor)) {
+            let message = format!("`{assignor}` is not a way to share partitions out");
+            let problem = Problem::plain("E0206", message).help("write range, roundrobin or cooperative-sticky");
+            self.report(document, &[at, &["properties", "partition.assignment.strategy"]].concat(), problem);
+        }
         if let Some(tls) = tls {
             self.sound(document, at, clients::tls(tls).map_err(|fault| (fault, "E0201")));
         }
+    }
+
+    fn retry_topics(&mut self, document: &Document, name: &str, kafka: &ends::KafkaSource) {
+        let Some(prefix) = &kafka.retry_topics else { return };
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let problem = if prefix.is_empty() || prefix.len() > 150 || !prefix.chars().all(plain) {
+            Problem::plain("E0201", "no name that a topic can begin with")
+                .help("write 1 to 150 letters, digits, `.`, `_` and `-`")
+        } else if kafka.topics.len() != 1 {
+            Problem::plain("E0201", "retry topics are for a source of one topic").help("use a source for each topic")
+        } else {
+            return;
+        };
+        self.report(document, &["sources", name, "kafka", "retry_topics"], problem);
     }
 
     pub(super) fn source(&mut self, document: &Document, name: &str, source: &ends::Source, files: &[File]) {
@@ -232,6 +262,7 @@ impl Check<'_> {
                 let problem = Problem::plain("E0201", "no topic to read").help("name at least one under `topics`");
                 self.report(document, &["sources", name, "kafka", "topics"], problem);
             }
+            self.retry_topics(document, name, kafka);
         }
         if let Some(nats) = &source.nats {
             let checked = clients::nats_source(nats).map_err(|fault| (fault, "E0201"));

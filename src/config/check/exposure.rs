@@ -4,13 +4,10 @@ use super::{Check, File};
 use crate::config::ends::Verify;
 use crate::config::model::{Config, FileConfig};
 use crate::config::problem::Problem;
-use crate::config::values::{Listen, Secret};
+use crate::config::values::Listen;
 use crate::config::yaml::Document;
 use crate::egress::Egress;
 use std::collections::HashMap;
-
-/// Characters of the shortest token.
-const TOKEN_CHARACTERS: usize = 16;
 
 impl Check<'_> {
     /// Listeners, webhooks and addresses of HTTP targets, taken together.
@@ -30,13 +27,13 @@ impl Check<'_> {
             }
         };
         for (document, file) in files {
-            for (name, http) in file.targets.iter().filter_map(|(name, target)| Some((name, target.http.as_ref()?))) {
+            for (path, url) in addresses(file) {
                 // An address that is none is reported already.
-                if reqwest::Url::parse(&http.url).is_ok()
-                    && let Err(message) = egress.check_url(&http.url)
+                if reqwest::Url::parse(url).is_ok()
+                    && let Err(message) = egress.check_url(url)
                 {
                     let problem = Problem::plain("E0209", message).help("see `egress.allow`");
-                    self.report(document, &["targets", name, "http", "url"], problem);
+                    self.report(document, &path, problem);
                 }
             }
         }
@@ -44,15 +41,22 @@ impl Check<'_> {
 
     fn listeners(&mut self, document: &Document, config: &Config) {
         let server = &config.server;
-        let tokens: &[Secret] = server.auth.as_ref().map_or(&[], |auth| &auth.bearer);
-        let bearer = ["server", "auth", "bearer"];
-        if server.auth.is_some() && tokens.is_empty() {
-            let problem = Problem::plain("E0209", "server.auth.bearer is empty");
-            self.report(document, &bearer, problem.help("name a token, or remove server.auth"));
-        }
-        if tokens.iter().any(|token| token.expose().len() < TOKEN_CHARACTERS && !token.expose().contains("${")) {
-            let problem = Problem::plain("E0209", format!("a token has fewer than {TOKEN_CHARACTERS} characters"));
-            self.report(document, &bearer, problem.help("take a longer one, as `openssl rand -hex 16` makes it"));
+        if let Some(auth) = &server.auth {
+            // An empty list is never meant as "open to all".
+            let empty = match &auth.bearer {
+                Some(tokens) => tokens.is_empty().then_some(("server.auth.bearer is empty", "bearer")),
+                None => auth.keys.is_none().then_some(("server.auth names neither tokens nor keys", "bearer")),
+            };
+            if let Some((message, key)) = empty {
+                let help = "name a token under `bearer` or a file under `keys`, or remove server.auth";
+                self.report(document, &["server", "auth", key], Problem::plain("E0209", message).help(help));
+            }
+            for (n, token) in auth.bearer.iter().flatten().enumerate() {
+                let Some((message, help)) = token.fault() else { continue };
+                let at = ["server", "auth", "bearer", &n.to_string()];
+                self.report(document, &at, Problem::plain("E0209", message).help(help));
+                self.problems.iter_mut().rev().take(1).for_each(Problem::hide);
+            }
         }
         if server.listen.is_public() && server.auth.is_none() {
             let problem = Problem::plain(
@@ -62,7 +66,7 @@ impl Check<'_> {
             self.report(
                 document,
                 &["server", "listen"],
-                problem.help("set server.auth.bearer, or listen on 127.0.0.1"),
+                problem.help("set server.auth.bearer or server.auth.keys, or listen on 127.0.0.1"),
             );
         }
         if let (Listen::At(listen), Listen::At(admin)) = (server.listen, server.admin)
@@ -97,4 +101,19 @@ impl Check<'_> {
             }
         }
     }
+}
+
+/// Where a file's targets lead over HTTP, each with its path.
+fn addresses(file: &FileConfig) -> impl Iterator<Item = (Vec<&str>, &str)> {
+    let targets = file.targets.iter().filter_map(|(name, target)| {
+        let url = &target.http.as_ref()?.url;
+        Some((vec!["targets", name, "http", "url"], url.as_str()))
+    });
+    let functions =
+        file.functions.iter().map(|(name, function)| (vec!["functions", name.as_str(), "url"], function.url.as_str()));
+    let aws = file.aws.iter().flat_map(|aws| {
+        let own = aws.endpoints.iter().map(|(service, url)| (vec!["aws", "endpoints", service.as_str()], url.as_str()));
+        own.chain(aws.endpoint.iter().map(|url| (vec!["aws", "endpoint"], url.as_str())))
+    });
+    targets.chain(functions).chain(aws)
 }

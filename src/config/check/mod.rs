@@ -1,9 +1,13 @@
 //! Typed files to one configuration and its catalog: references, patterns, templates.
 
 pub mod clients;
+mod durability;
 mod ends;
 mod exposure;
+mod kept;
+pub mod services;
 
+use super::access::is_account;
 use super::model::{self, Config, FileConfig, FormedTarget, RuleTarget as RuleTargetConfig};
 use super::place::json_place;
 use super::problem::Problem;
@@ -11,6 +15,8 @@ use super::yaml::Document;
 use crate::catalog::{self, Catalog, CatalogError, Command};
 use crate::pattern::{self, PatternError};
 use crate::transform::{Input, JsonPath, Template, check_constant};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -22,7 +28,7 @@ const FORMS: &str =
 
 /// Merges the files and checks everything that is not a matter of types.
 pub fn all(files: &[File], only_rules: bool, problems: &mut Vec<Problem>) -> (Config, Catalog) {
-    let mut check = Check { problems, catalog: Catalog::new() };
+    let mut check = Check { problems, catalog: Catalog::new(), only_rules };
     let config = check.merge(files);
     for (document, file) in files {
         check.version(document, file);
@@ -32,6 +38,19 @@ pub fn all(files: &[File], only_rules: bool, problems: &mut Vec<Problem>) -> (Co
     }
     check.targets(files);
     for (document, file) in files {
+        if let Some(aws) = &file.aws {
+            check.aws(document, aws);
+        }
+        for (name, function) in &file.functions {
+            check.function(document, name, function, files);
+        }
+    }
+    for (document, file) in files {
+        for (name, function) in &file.functions {
+            check.destinations(document, name, function, files);
+        }
+    }
+    for (document, file) in files {
         for (name, source) in &file.sources {
             check.source(document, name, source, files);
         }
@@ -40,12 +59,24 @@ pub fn all(files: &[File], only_rules: bool, problems: &mut Vec<Problem>) -> (Co
         check.elsewhere(&config);
     } else {
         check.exposure(files, &config);
+        check.kept_by_brokers(files, &config);
     }
     let pattern_bytes = usize::try_from(config.limits.pattern_bytes.0).unwrap_or(usize::MAX);
     let limits = pattern::Limits { text_bytes: pattern_bytes, ..pattern::Limits::default() };
     for (document, file) in files {
+        for (arn, target) in &file.arn_map {
+            check.refers(document, &["arn_map", arn], files, "targets", target);
+        }
         for (name, rule) in &file.rules {
             check.rule(document, name, rule, &limits, files);
+        }
+    }
+    for (document, file) in files {
+        for (name, archive) in &file.archives {
+            check.archive(document, name, archive, &limits, files);
+        }
+        for (name, schedule) in &file.schedules {
+            check.schedule(document, name, schedule, files);
         }
     }
     (config, check.catalog)
@@ -54,6 +85,8 @@ pub fn all(files: &[File], only_rules: bool, problems: &mut Vec<Problem>) -> (Co
 struct Check<'p> {
     problems: &'p mut Vec<Problem>,
     catalog: Catalog,
+    /// Whether nothing of it is to run.
+    only_rules: bool,
 }
 
 fn known(files: &[File], section: &str, name: &str) -> bool {
@@ -64,6 +97,10 @@ impl Check<'_> {
     fn report(&mut self, document: &Document, path: &[&str], problem: Problem) {
         let mut problem = problem;
         problem.at = Some(document.at_path(path));
+        if matches!(path.first(), Some(&"aws" | &"catalog_key")) {
+            // A key may stand in the same line.
+            problem.hide();
+        }
         self.problems.push(problem);
     }
 
@@ -114,6 +151,14 @@ impl Check<'_> {
             sources: union!("sources", sources),
             targets: union!("targets", targets),
             rules: union!("rules", rules),
+            archives: union!("archives", archives),
+            schedules: union!("schedules", schedules),
+            arn_map: union!("arn_map", arn_map),
+            functions: union!("functions", functions),
+            aws: once!("aws", aws),
+            catalog: once!("catalog", catalog).unwrap_or_default(),
+            catalog_key: once!("catalog_key", catalog_key),
+            keys: Vec::new(),
         }
     }
 
@@ -129,8 +174,16 @@ impl Check<'_> {
             let problem = Problem::plain("E0201", format!("`{}` is no log filter: {error}", log.level));
             self.report(document, &["log", "level"], problem.help("write error, warn, info, debug or trace"));
         }
+        // A reference that does not resolve is reported already.
+        if let Some(key) = file.catalog_key.as_ref().filter(|key| !key.expose().contains("${"))
+            && !STANDARD.decode(key.expose().trim()).is_ok_and(|bytes| bytes.len() == 32)
+        {
+            let why = "the key is not 32 bytes in base64";
+            let help = "make one with `openssl rand -base64 32`, and take it from outside: ${file:/run/secrets/key}";
+            self.report(document, &["catalog_key"], Problem::plain("E0201", why).help(help));
+        }
         if let Some(account) = file.identity.as_ref().map(|identity| &identity.account)
-            && (account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()))
+            && !is_account(account)
         {
             let problem = Problem::plain("E0201", "an account has twelve digits");
             self.report(document, &["identity", "account"], problem.help("quote it: \"000000000000\""));
@@ -165,11 +218,14 @@ impl Check<'_> {
         };
         let mut commands = Vec::new();
         if config.buses.is_empty() {
-            let buses = config.rules.values().map(|rule| rule.bus.clone());
+            let kept = config.archives.values().map(|archive| &archive.bus);
+            let timed = config.schedules.values().map(|schedule| &schedule.bus);
+            let buses = config.rules.values().map(|rule| &rule.bus).chain(kept).chain(timed).cloned();
             commands.extend(buses.map(|name| Command::PutBus(catalog::Bus { name, ..catalog::Bus::default() })));
         }
         if config.targets.is_empty() {
-            let names = config.rules.values().flat_map(|rule| rule.targets.iter().map(named));
+            let timed = config.schedules.values().flat_map(|schedule| &schedule.targets);
+            let names = config.rules.values().flat_map(|rule| &rule.targets).chain(timed).map(named);
             commands.extend(names.map(|name| {
                 let retry = catalog::RetryPolicy::default();
                 Command::PutTarget(catalog::Target {
@@ -212,45 +268,17 @@ impl Check<'_> {
     }
 
     fn rule(&mut self, document: &Document, name: &str, rule: &model::Rule, limits: &pattern::Limits, files: &[File]) {
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
-            let problem = Problem::plain("E0201", format!("`{name}` is not a rule name"));
-            self.report(document, &["rules", name], problem.help("letters, digits, `.`, `-` and `_`, at most 64"));
-        }
+        self.rule_name(document, &["rules", name]);
         let pattern = match pattern::parse(rule.pattern.0.as_bytes(), limits) {
             Ok(pattern) => Some(Arc::new(pattern)),
             Err(error) => {
-                self.bad_pattern(document, name, &error);
+                self.bad_pattern(document, &["rules", name], &error);
                 None
             }
         };
-        let mut sound = self.refers(document, &["rules", name, "bus"], files, "buses", &rule.bus);
-        let mut targets = Vec::new();
-        for (n, target) in rule.targets.iter().enumerate() {
-            let n = n.to_string();
-            let (to, at): (&str, &[&str]) = match target {
-                RuleTargetConfig::Name(to) => (to, &["rules", name, "targets", &n]),
-                RuleTargetConfig::Formed(formed) => (&formed.target, &["rules", name, "targets", &n, "target"]),
-            };
-            sound &= self.refers(document, at, files, "targets", to);
-            match target {
-                RuleTargetConfig::Name(_) => {
-                    targets.push(catalog::RuleTarget { target: to.to_owned(), input: Input::Event })
-                }
-                RuleTargetConfig::Formed(formed) => match input(formed) {
-                    Ok(input) => targets.push(catalog::RuleTarget { target: to.to_owned(), input }),
-                    Err((key, message)) => {
-                        sound = false;
-                        self.report(
-                            document,
-                            &["rules", name, "targets", &n, key],
-                            Problem::plain("E0214", message).help(FORMS),
-                        );
-                    }
-                },
-            }
-        }
-        let Some(pattern) = pattern.filter(|_| sound) else { return };
+        let sound = self.refers(document, &["rules", name, "bus"], files, "buses", &rule.bus);
+        let targets = self.rule_targets(document, &["rules", name], &rule.targets, files);
+        let (Some(pattern), Some(targets), true) = (pattern, targets, sound) else { return };
         let state = match rule.state {
             model::RuleState::Enabled => catalog::RuleState::Enabled,
             model::RuleState::Disabled => catalog::RuleState::Disabled,
@@ -268,14 +296,54 @@ impl Check<'_> {
         self.apply(document, &["rules", name, "targets"], Command::PutRule(rule));
     }
 
-    fn bad_pattern(&mut self, document: &Document, name: &str, error: &PatternError) {
+    fn rule_name(&mut self, document: &Document, at: &[&str; 2]) {
+        let [_, name] = at;
+        if !kept::is_name(name, 64) {
+            let problem = Problem::plain("E0201", format!("`{name}` is not a rule name"));
+            self.report(document, at, problem.help("letters, digits, `.`, `-` and `_`, at most 64"));
+        }
+    }
+
+    /// The targets of what stands at `at`; nothing where one is not sound, which is said.
+    fn rule_targets(
+        &mut self,
+        document: &Document,
+        at: &[&str; 2],
+        declared: &[RuleTargetConfig],
+        files: &[File],
+    ) -> Option<Vec<catalog::RuleTarget>> {
+        let (mut sound, mut targets) = (true, Vec::new());
+        for (n, target) in declared.iter().enumerate() {
+            let n = n.to_string();
+            let path = |rest: &[&'static str]| [&at[..], &["targets", &n], rest].concat();
+            let (to, rest): (&str, &[&'static str]) = match target {
+                RuleTargetConfig::Name(to) => (to, &[]),
+                RuleTargetConfig::Formed(formed) => (&formed.target, &["target"]),
+            };
+            sound &= self.refers(document, &path(rest), files, "targets", to);
+            let input = match target {
+                RuleTargetConfig::Name(_) => Ok(Input::Event),
+                RuleTargetConfig::Formed(formed) => input(formed),
+            };
+            match input {
+                Ok(input) => targets.push(catalog::RuleTarget { target: to.to_owned(), input }),
+                Err((key, message)) => {
+                    sound = false;
+                    self.report(document, &path(&[key]), Problem::plain("E0214", message).help(FORMS));
+                }
+            }
+        }
+        sound.then_some(targets)
+    }
+
+    fn bad_pattern(&mut self, document: &Document, at: &[&str; 2], error: &PatternError) {
         let refused = "the event pattern is not valid";
         let mut problem = match error.ours {
             true => Problem::plain("E0213", format!("{refused}: {}", error.message)),
             false => Problem { service: Some(error.message.clone()), ..Problem::plain("E0213", refused) },
         };
         problem.help = Some(remedy(&error.message).to_owned());
-        let path = ["rules", name, "pattern"];
+        let path = [at[0], at[1], "pattern"];
         let at = document.find(&path).map(|id| json_place(document, id, error.at));
         problem.at = at.or_else(|| Some(document.at_path(&path)));
         self.problems.push(problem);
@@ -347,7 +415,9 @@ fn input(formed: &FormedTarget) -> Result<Input, (&'static str, String)> {
     match &formed.input_transformer {
         Some(transformer) => {
             let paths: Vec<_> = transformer.paths.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-            Template::new(&paths, &transformer.template).map(Input::Template).map_err(|m| ("input_transformer", m))
+            Template::new(&paths, &transformer.template)
+                .map(Input::Template)
+                .map_err(|why| ("input_transformer", why.to_string()))
         }
         None => Ok(Input::Event),
     }

@@ -1,4 +1,5 @@
-//! A target's retry log: deliveries that wait for it on disk, so that they hold no source, and survive the process.
+//! A target's retry log: deliveries that wait for it on disk, in a topic or in a stream, so that they hold no source, and
+//! survive the process.
 //!
 //! In: deliveries that must wait, or whose attempt takes long. Out: attempts, as they come due and the target's breaker
 //! lets them through, so many at once. Promises: a record not yet due never stands before one that is; those never tried
@@ -6,16 +7,22 @@
 //! delivery has settled. Bounds: the bytes of the journal; 40 bytes of memory a record.
 
 mod logs;
+mod moves;
+mod partitions;
+mod store;
+pub mod stream;
+pub mod topic;
 pub mod waiting;
 
 pub use logs::Logs;
+pub use store::{Elsewhere, Unprepared};
 
 use super::breaker::Admit;
 use super::dead_letter::Letter;
 use super::parcel::{Attempts, Hold, Kept, Parcel};
 use super::retry::Failure;
 use super::{Delivery, Outlet, Timer};
-use crate::journal::{Journal, JournalError, Recovered};
+use crate::journal::{Journal, JournalError, Outcome, Recovered};
 use crate::metrics::labels;
 use crate::planted::{self, Bug};
 use crate::time;
@@ -25,6 +32,9 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
+use store::{Kind, Store};
+use stream::StreamStore;
+use topic::TopicStore;
 use waiting::{Entry, Waiting};
 
 /// How long a delivery waits when it could not be spilled.
@@ -33,6 +43,9 @@ const NO_LOG: Duration = Duration::from_secs(1);
 const UNKEPT: Duration = Duration::from_millis(5);
 /// How often it is looked whether segments can be emptied.
 const ROOM: Duration = Duration::from_secs(1);
+/// How often topics and streams are looked after.
+const TEND: Duration = Duration::from_millis(250);
+
 /// Where the deliveries of a log go.
 #[derive(Clone)]
 pub struct Route {
@@ -47,7 +60,7 @@ pub struct RetryLog {
     target: Arc<str>,
     logs: Weak<Logs>,
     timer: Arc<Timer>,
-    journal: Journal<Ticket>,
+    store: Store,
     /// What due times are counted from.
     began: Instant,
     state: Mutex<State>,
@@ -60,22 +73,36 @@ pub struct RetryLog {
     bytes: Gauge,
 }
 
-/// What the journal's word is about.
+/// What the store's word is about.
 enum Ticket {
     /// A delivery that is to be kept; one that waits, or one whose attempt is under way.
     Spill(Arc<Parcel>, Option<(Delivery, Instant)>),
-    /// A record that was put anew, so that its segment can go.
+    /// A record that was put anew, so that what is around it can go, or with what has become of it.
     Move(u64, Entry),
 }
 
 struct State {
     waiting: Waiting<Delivery>,
-    /// Records with an order that the journal is about to keep.
+    /// Records with an order that are about to be kept.
     unkept: HashSet<u64>,
+    /// Deliveries with an order whose partition is not known yet.
+    early: Vec<Delivery>,
+    /// Records of partitions that are not known whole: by partition and what their order goes by.
+    ranked: Vec<(i32, i64, Entry)>,
     route: Target,
     /// When room was made last.
     looked: Instant,
     closed: bool,
+}
+
+/// What the log's thread does next.
+enum Turn {
+    /// Tries a record, for its target or, where that is gone, for the queue.
+    Try(Entry, Option<Route>),
+    /// Looks after its store.
+    Tend,
+    /// Ends.
+    Closed,
 }
 
 enum Target {
@@ -88,29 +115,42 @@ enum Target {
 }
 
 impl RetryLog {
-    fn open(logs: &Arc<Logs>, target: &str) -> Result<Arc<Self>, JournalError> {
-        let folder = logs.folder_of(target);
+    fn open(logs: &Arc<Logs>, target: &str, place: Option<&Elsewhere>) -> Result<Arc<Self>, JournalError> {
         let me: Arc<OnceLock<Weak<Self>>> = Arc::default();
-        let outcome = {
+        let outcome: Outcome<Ticket> = {
             let me = Arc::clone(&me);
-            Box::new(move |kept: Vec<(Ticket, u64)>, result: Result<(), JournalError>| {
+            Box::new(move |kept, result| {
                 if let Some(log) = me.get().and_then(Weak::upgrade) {
                     log.kept(kept, &result);
                 }
             })
         };
-        let (journal, found) = Journal::open(("sluice-spill", &folder), logs.max_bytes, &logs.reserve, outcome)?;
+        let (store, found) = match place {
+            Some(Elsewhere::Topics(topics)) => (Store::Topic(TopicStore::new(target, topics, outcome)), None),
+            Some(Elsewhere::Stream(stream)) => (Store::Stream(StreamStore::new(target, stream, outcome)), None),
+            None => {
+                let folder = logs.folder_of(target);
+                let (journal, found) =
+                    Journal::open(("sluice-spill", &folder), logs.max_bytes, &logs.reserve, outcome)?;
+                (Store::Disk(journal), Some(found))
+            }
+        };
         let families = &logs.metrics.families;
-        let own = labels([("target", target)]);
+        let own = match place {
+            Some(place) => labels([("target", target), ("source", place.source())]),
+            None => labels([("target", target)]),
+        };
         let log = Arc::new(Self {
             target: target.into(),
             logs: Arc::downgrade(logs),
             timer: Arc::clone(&logs.timer),
-            journal,
+            store,
             began: time::now(),
             state: Mutex::new(State {
                 waiting: Waiting::default(),
                 unkept: HashSet::new(),
+                early: Vec::new(),
+                ranked: Vec::new(),
                 route: Target::Unknown,
                 looked: time::now(),
                 closed: false,
@@ -125,7 +165,12 @@ impl RetryLog {
             bytes: families.retry_log_bytes.get_or_create_owned(&own),
         });
         me.get_or_init(|| Arc::downgrade(&log));
-        log.recover(&found);
+        if let Some(found) = found {
+            log.recover(&found);
+        }
+        if let Some(Elsewhere::Topics(topics)) = place {
+            log.follow(topics);
+        }
         let run = Arc::clone(&log);
         std::thread::Builder::new()
             .name("sluice-again".into())
@@ -142,19 +187,14 @@ impl RetryLog {
         }
         let mut state = self.state();
         for live in &found.live {
-            match self.journal.read(live.sequence) {
+            match self.store.read(live.sequence) {
                 Ok(body) => {
                     let Some((kept, _)) = Kept::decode(&body) else {
                         self.skip(live.sequence, "is of another version");
                         continue;
                     };
                     let attempts = live.note.as_deref().and_then(Attempts::from_note).unwrap_or(kept.attempts);
-                    self.fresh.fetch_add(u64::from(attempts.failed == 0), Ordering::Relaxed);
-                    // A clock that was set back must not keep them for longer than any pause is.
-                    let wait = (attempts.due_millis - time::wall_millis()).clamp(0, 15 * 60_000);
-                    let due = self.millis(time::now()) + u64::try_from(wait).unwrap_or(0);
-                    let (failed, order) = (attempts.failed, kept.order);
-                    state.waiting.add(Entry { due, sequence: live.sequence, failed, order });
+                    state.waiting.add(self.found(live.sequence, attempts, kept.order));
                 }
                 Err(error) => self.skip(live.sequence, &error.to_string()),
             }
@@ -165,10 +205,19 @@ impl RetryLog {
         self.measure();
     }
 
+    /// A record that an earlier process left.
+    fn found(&self, sequence: u64, attempts: Attempts, order: u64) -> Entry {
+        self.fresh.fetch_add(u64::from(attempts.failed == 0), Ordering::Relaxed);
+        // A clock that was set back must not keep it for longer than any pause is.
+        let wait = (attempts.due_millis - time::wall_millis()).clamp(0, 15 * 60_000);
+        let due = self.millis(time::now()) + u64::try_from(wait).unwrap_or(0);
+        Entry { due, sequence, failed: attempts.failed, order }
+    }
+
     fn skip(&self, sequence: u64, why: &str) {
         self.skipped.inc();
         tracing::error!(sluice_target = &*self.target, sequence, "a record of the retry log is lost: {why}");
-        self.journal.remove(sequence);
+        self.store.remove(sequence);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -180,7 +229,7 @@ impl RetryLog {
     }
 
     fn measure(&self) {
-        let (records, bytes) = self.journal.size();
+        let (records, bytes) = self.store.size();
         self.records.set(i64::try_from(records).unwrap_or(i64::MAX));
         self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
@@ -197,18 +246,36 @@ impl RetryLog {
 
     /// How many deliveries wait that were never tried: those that come now must queue behind them.
     pub fn fresh(&self) -> u64 {
-        self.fresh.load(Ordering::Acquire)
+        self.fresh.load(Ordering::Acquire) + self.store.unread()
+    }
+
+    /// So many of them wait untried no more.
+    fn tried(&self, count: u64) {
+        let less = |fresh: u64| Some(fresh.saturating_sub(count));
+        self.fresh.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).unwrap_or_default();
     }
 
     /// A delivery of an ordered target arrives. It comes back where it may be tried at once; else its turn comes when what
     /// came before it has settled.
     pub fn arrive(&self, delivery: Delivery) -> Option<Delivery> {
+        if self.is_late(&delivery) {
+            delivery.abandon();
+            return None;
+        }
         let mut state = self.state();
+        if self.is_early(&state, &delivery) {
+            state.early.push(delivery);
+            return None;
+        }
+        self.place(&mut state, delivery)
+    }
+
+    fn place(&self, state: &mut State, delivery: Delivery) -> Option<Delivery> {
         let order = delivery.order;
         if !state.waiting.is_logged(order) {
             return state.waiting.arrive(order, delivery);
         }
-        match self.put(&mut state, delivery, time::now()) {
+        match self.put(state, delivery, time::now()) {
             Ok(entry) => {
                 state.waiting.add(entry);
                 None
@@ -242,10 +309,15 @@ impl RetryLog {
 
     /// Keeps a delivery whose attempt is under way; the attempt goes on.
     pub fn keep_under_way(&self, parcel: &Arc<Parcel>, failed: u32) {
+        // Another instance would take it from a stream for one that waits.
+        if matches!(self.store, Store::Stream(_)) {
+            return;
+        }
         let mut state = self.state();
         let ticket = Ticket::Spill(Arc::clone(parcel), None);
         // Where it cannot be put, the source goes on holding it.
-        if parcel.spill() && self.journal.put(parcel.encode(attempts(failed, time::now())), ticket).is_err() {
+        let kind = Kind { partition: parcel.position.partition, ordered: parcel.order != 0, under_way: true };
+        if parcel.spill() && self.store.put(kind, parcel.encode(attempts(failed, time::now())), ticket).is_err() {
             return parcel.give_back();
         }
         self.keep_behind(&mut state, parcel.order);
@@ -276,7 +348,8 @@ impl RetryLog {
         let (failed, order) = (delivery.failed, parcel.order);
         self.fresh.fetch_add(u64::from(failed == 0), Ordering::AcqRel);
         let ticket = Ticket::Spill(Arc::clone(&parcel), Some((delivery, due)));
-        match self.journal.put(parcel.encode(attempts(failed, due)), ticket) {
+        let kind = Kind { partition: parcel.position.partition, ordered: order != 0, under_way: false };
+        match self.store.put(kind, parcel.encode(attempts(failed, due)), ticket) {
             Ok(sequence) => {
                 if planted::on(Bug::SpillAckIgnored) {
                     parcel.release();
@@ -287,7 +360,7 @@ impl RetryLog {
                 Ok(Entry { due: self.millis(due), sequence, failed, order })
             }
             Err((ticket, error)) => {
-                self.fresh.fetch_sub(u64::from(failed == 0), Ordering::AcqRel);
+                self.tried(u64::from(failed == 0));
                 parcel.give_back();
                 super::notice::report(&self.target, &Failure::retry("INTERNAL_ERROR", error.to_string()));
                 match ticket {
@@ -309,7 +382,12 @@ impl RetryLog {
                     let mut state = self.state();
                     state.unkept.remove(&sequence);
                     if let Some((delivery, due)) = waiting.filter(|_| parcel.order == 0) {
-                        state.waiting.add(Entry { due: self.millis(due), sequence, failed: delivery.failed, order: 0 });
+                        if self.store.is_known(sequence) {
+                            let (due, failed) = (self.millis(due), delivery.failed);
+                            state.waiting.add(Entry { due, sequence, failed, order: 0 });
+                        } else {
+                            self.tried(u64::from(delivery.failed == 0));
+                        }
                     }
                 }
                 (Ticket::Spill(parcel, waiting), Err(_)) => {
@@ -318,15 +396,7 @@ impl RetryLog {
                         self.not_kept(sequence, delivery, due);
                     }
                 }
-                (Ticket::Move(old, entry), result) => {
-                    let kept = result.is_ok();
-                    if kept {
-                        let due_millis = time::wall_millis() + (entry.due as i64 - self.millis(time::now()) as i64);
-                        self.journal.note(sequence, Attempts { failed: entry.failed, due_millis }.note());
-                        self.journal.remove(old);
-                    }
-                    self.state().waiting.again(Entry { sequence: if kept { sequence } else { old }, ..entry });
-                }
+                (Ticket::Move(old, entry), result) => self.moved((old, sequence), entry, result.is_ok()),
             }
         }
         self.changed.notify_all();
@@ -335,7 +405,7 @@ impl RetryLog {
 
     /// A delivery stays with its source, which waits for it.
     fn not_kept(&self, sequence: u64, delivery: Delivery, due: Instant) {
-        self.fresh.fetch_sub(u64::from(delivery.failed == 0), Ordering::AcqRel);
+        self.tried(u64::from(delivery.failed == 0));
         let order = delivery.order;
         let first = if order == 0 {
             Some(delivery)
@@ -359,24 +429,16 @@ impl RetryLog {
             // Its attempt has ended well meanwhile.
             ended => {
                 *hold = ended;
-                self.journal.remove(sequence);
+                self.store.remove(sequence);
             }
         }
     }
 
     /// The delivery of a record has settled.
     pub fn settled(&self, sequence: u64, released: Option<u64>) {
-        self.journal.remove(sequence);
+        self.store.remove(sequence);
         self.release(released);
         self.measure();
-    }
-
-    /// An attempt of a record has failed: the next one is due later.
-    pub fn postpone(&self, (sequence, order): (u64, u64), released: Option<u64>, (failed, due): (u32, Instant)) {
-        self.journal.note(sequence, attempts(failed, due).note());
-        self.state().waiting.again(Entry { due: self.millis(due), sequence, failed, order });
-        self.release(released);
-        self.changed.notify_all();
     }
 
     /// An attempt has ended that the log had released, of so many bytes.
@@ -389,24 +451,30 @@ impl RetryLog {
     }
 
     fn run(self: Arc<Self>) {
-        while let Some((entry, route)) = self.next() {
-            self.attempt(entry, route);
+        loop {
+            self.tend();
+            match self.next() {
+                Turn::Try(entry, route) => self.attempt(entry, route),
+                Turn::Tend => {}
+                Turn::Closed => return,
+            }
             self.make_room();
         }
     }
 
     /// Waits for the next record that may be tried, and takes it.
-    fn next(&self) -> Option<(Entry, Option<Route>)> {
+    fn next(&self) -> Turn {
         let mut state = self.state();
+        let mut tended = true;
         loop {
             if state.closed {
-                return None;
+                return Turn::Closed;
             }
             let now = self.millis(time::now());
             let first = state.waiting.first();
             let wait = match (&state.route, first) {
                 (Target::Deleted, Some(_)) if !state.waiting.is_full() => {
-                    return state.waiting.take().map(|entry| (entry, None));
+                    return state.waiting.take().map_or(Turn::Tend, |entry| Turn::Try(entry, None));
                 }
                 (Target::To(route), Some(first)) if !state.waiting.is_full() => {
                     if first.due > now {
@@ -415,7 +483,7 @@ impl RetryLog {
                         match route.outlet.admit() {
                             Admit::Yes => {
                                 let route = route.clone();
-                                return state.waiting.take().map(|entry| (entry, Some(route)));
+                                return state.waiting.take().map_or(Turn::Tend, |entry| Turn::Try(entry, Some(route)));
                             }
                             Admit::NotBefore(at) => at.saturating_duration_since(time::now()),
                         }
@@ -423,6 +491,11 @@ impl RetryLog {
                 }
                 _ => Duration::from_hours(1),
             };
+            // Topics and streams are to be looked after, whether or not something is due.
+            if !std::mem::replace(&mut tended, !self.store.wants_tending()) {
+                return Turn::Tend;
+            }
+            let wait = if self.store.wants_tending() { wait.min(TEND) } else { wait };
             (state, _) = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -438,7 +511,10 @@ impl RetryLog {
             Ok(None) => self.put_back(entry, Duration::from_mins(1)),
             Err(error) => match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::InvalidData => {
-                    self.skip(entry.sequence, &error.to_string());
+                    // Its partition may have been taken away.
+                    if self.store.is_known(entry.sequence) {
+                        self.skip(entry.sequence, &error.to_string());
+                    }
                     self.release(Some(0));
                     if entry.order != 0 {
                         self.end(entry.order);
@@ -451,7 +527,7 @@ impl RetryLog {
             },
         }
         if entry.failed == 0 {
-            self.fresh.fetch_sub(1, Ordering::AcqRel);
+            self.tried(1);
         }
     }
 
@@ -463,7 +539,7 @@ impl RetryLog {
 
     /// The delivery of a record, to its target or, where that is gone, to the queue of its bus.
     fn delivery(self: &Arc<Self>, entry: Entry, route: Option<Route>) -> io::Result<Option<Delivery>> {
-        let body = self.journal.read(entry.sequence)?;
+        let body = self.store.read(entry.sequence)?;
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is of another version");
         let (kept, rest) = Kept::decode(&body).ok_or_else(damaged)?;
         let Some(logs) = self.logs.upgrade() else { return Ok(None) };
@@ -485,31 +561,6 @@ impl RetryLog {
         let parcel = Arc::new(kept.parcel(rest, (queue, last_resort), Arc::clone(self), hold));
         let failed = if letter.is_some() { 0 } else { entry.failed };
         Ok(Some(Delivery { parcel, outlet, attempt_at: time::now(), failed, letter }))
-    }
-
-    /// Puts the last records of a segment anew where they keep much that is done with. Write amplification stays below
-    /// two: a segment is emptied when less than half of all is live.
-    fn make_room(&self) {
-        let mut state = self.state();
-        if state.looked.elapsed() < ROOM {
-            return;
-        }
-        state.looked = time::now();
-        drop(state);
-        let crowded = self.journal.crowded();
-        if crowded.is_empty() {
-            return;
-        }
-        let moving = self.state().waiting.take_out(&crowded);
-        for entry in moving {
-            let moved = self
-                .journal
-                .read(entry.sequence)
-                .map(|body| self.journal.put(body, Ticket::Move(entry.sequence, entry)).is_ok());
-            if !moved.unwrap_or(false) {
-                self.state().waiting.again(entry);
-            }
-        }
     }
 }
 

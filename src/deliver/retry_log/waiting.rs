@@ -4,7 +4,7 @@
 //! at a time a **lane**: the next one after the first has settled. In a lane deliveries in memory stand among records,
 //! so that a target whose log is in use keeps its order.
 
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 
 /// Attempts of one log under way at once, and their bytes.
 pub const WINDOW: (usize, u64) = (1024, 8 << 20);
@@ -150,6 +150,11 @@ impl<D> Waiting<D> {
         }
     }
 
+    /// How many wait for their time.
+    pub fn count(&self) -> usize {
+        self.due.len()
+    }
+
     /// What is due first.
     pub fn first(&self) -> Option<Entry> {
         self.due.peek().copied()
@@ -192,4 +197,37 @@ impl<D> Waiting<D> {
         self.due = Vec::into(rest);
         out
     }
+
+    /// Drops the records of a partition that is taken away, and what is in memory of it: by sequence, and by whether a
+    /// delivery is one of them. A lane whose first is under way waits for its end.
+    pub fn drop_out(&mut self, records: &HashSet<u64>, here: impl Fn(&D) -> bool) -> Dropped<D> {
+        let mut dropped = Dropped { entries: Vec::new(), deliveries: Vec::new(), next: Vec::new() };
+        let all = std::mem::take(&mut self.due).into_vec().into_iter();
+        let (out, rest): (Vec<_>, Vec<_>) = all.partition(|entry| records.contains(&entry.sequence));
+        self.due = rest.into();
+        let first: HashSet<u64> = out.iter().map(|entry| entry.order).filter(|order| *order != 0).collect();
+        dropped.entries.extend(out);
+        for lane in self.lanes.values_mut() {
+            for next in std::mem::take(&mut lane.behind) {
+                match next {
+                    Next::Logged(entry) if records.contains(&entry.sequence) => dropped.entries.push(entry),
+                    Next::Here(delivery) if here(&delivery) => dropped.deliveries.push(delivery),
+                    other => lane.behind.push_back(other),
+                }
+            }
+        }
+        dropped.next = first.into_iter().filter_map(|order| self.end(order)).collect();
+        dropped
+    }
+}
+
+/// What was dropped, and what follows it.
+#[derive(Debug)]
+pub struct Dropped<D> {
+    /// Records that waited.
+    pub entries: Vec<Entry>,
+    /// Deliveries in memory.
+    pub deliveries: Vec<D>,
+    /// Deliveries of other partitions whose turn has come.
+    pub next: Vec<D>,
 }

@@ -118,7 +118,7 @@ impl<'a> Intake<'a> {
             report,
             credit,
             parts: (0..parts).map(|_| Part::default()).collect(),
-            with_headers: setup.info.framing != Framing::EventBridge,
+            with_headers: setup.keeps_http || setup.info.framing != Framing::EventBridge,
             events: families.source_events.get_or_create_owned(&own),
             bytes: families.source_bytes.get_or_create_owned(&own),
             in_flight: families.source_in_flight.get_or_create_owned(&own),

@@ -1,0 +1,235 @@
+//! Archives of the running process: what there is, and their events as JSON lines, out and in.
+
+use super::Admin;
+use super::server::{self, later, problem};
+use crate::archive::{self, Archives};
+use crate::control::Registry;
+use crate::resources::{Arn, Item, Scope};
+use crate::time;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{Request, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, mpsc};
+
+/// Bytes of the lines of one request.
+const IMPORT_BYTES: usize = 8 << 20;
+/// Exports at once; each holds a window of events.
+static EXPORTS: Semaphore = Semaphore::const_new(2);
+/// Bytes that are sent at once, and how many such pieces wait for the reader.
+const PIECE: usize = 256 << 10;
+const PIECES: usize = 4;
+
+/// An archive as it is shown.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ArchiveView {
+    /// Its name.
+    pub name: String,
+    /// Its bus.
+    pub bus: String,
+    /// Its account.
+    pub account: String,
+    /// Its region.
+    pub region: String,
+    /// Events in it.
+    pub events: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Days that it keeps them; 0 is for ever.
+    pub retention_days: i64,
+    /// What it keeps; everything without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+}
+
+/// Which archive or replay is meant where several have the name, and which of its events.
+#[derive(Debug, Default, Deserialize)]
+pub struct Where {
+    /// Its region.
+    pub region: Option<String>,
+    /// Its account.
+    pub account: Option<String>,
+    /// Its events from a time on.
+    pub from: Option<String>,
+    /// Its events before a time.
+    pub to: Option<String>,
+}
+
+/// Why there is no answer: the status and the words.
+pub type No = (StatusCode, String);
+
+impl Where {
+    /// Whether something of an account and region is meant.
+    pub fn fits(&self, scope: &Scope) -> bool {
+        self.region.as_ref().is_none_or(|region| *region == scope.region)
+            && self.account.as_ref().is_none_or(|account| *account == scope.account)
+    }
+
+    /// The account and region in which something of files is shown.
+    fn scope(&self, home: &Scope) -> Scope {
+        let or = |given: &Option<String>, own: &String| given.as_ref().unwrap_or(own).clone();
+        Scope { account: or(&self.account, &home.account), region: or(&self.region, &home.region) }
+    }
+
+    /// From when on, and up to when.
+    fn range(&self) -> Result<(i64, i64), String> {
+        let now = time::wall_millis();
+        let time = |text: &Option<String>| text.as_ref().map(|text| time::parse_since(text, now)).transpose();
+        Ok((time(&self.from)?.unwrap_or(i64::MIN), time(&self.to)?.unwrap_or(i64::MAX)))
+    }
+}
+
+/// What there is once the process has started.
+pub fn registry(admin: &Admin) -> Result<Arc<Registry>, No> {
+    let starting = || (StatusCode::SERVICE_UNAVAILABLE, "the process is starting".to_owned());
+    admin.running.get().map(|running| Arc::clone(&running.registry)).ok_or_else(starting)
+}
+
+/// The one archive of a name.
+pub fn find(registry: &Registry, name: &str, wanted: &Where) -> Result<(Scope, Item), No> {
+    let scope = wanted.scope(registry.home());
+    let all = registry.made().all_archives(&registry.declared().0, &scope, Some(name));
+    let mut all = all.into_iter().filter(|(scope, ..)| wanted.fits(scope));
+    match (all.next(), all.next()) {
+        (Some((scope, _, item)), None) => Ok((scope, item)),
+        (None, _) => Err((StatusCode::NOT_FOUND, format!("Archive {name} does not exist."))),
+        _ => {
+            let text = format!("several accounts or regions have an archive {name}; say which");
+            Err((StatusCode::CONFLICT, text))
+        }
+    }
+}
+
+/// `GET /api/v1/archives`
+pub async fn list(State(admin): State<Arc<Admin>>, Query(wanted): Query<Where>) -> Response<Body> {
+    let registry = match registry(&admin) {
+        Ok(registry) => registry,
+        Err((status, why)) => return problem(status, &why),
+    };
+    let counted = tokio::task::spawn_blocking(move || {
+        let all = registry.made().all_archives(&registry.declared().0, &wanted.scope(registry.home()), None);
+        let all = all.into_iter().filter(|(scope, ..)| wanted.fits(scope));
+        all.map(|(scope, name, item)| view(registry.archives(), (scope, name), &item)).collect::<Vec<_>>()
+    });
+    match counted.await {
+        Ok(archives) => axum::Json(serde_json::json!({ "archives": archives })).into_response(),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+fn view(archives: &Archives, (scope, name): (Scope, String), item: &Item) -> ArchiveView {
+    let held = archives.held(&item.folder(&scope, &name));
+    let bus = item.setting("EventSourceArn").and_then(Arn::parse).and_then(|arn| arn.bus());
+    ArchiveView {
+        bus: bus.unwrap_or_default().to_owned(),
+        events: held.events,
+        bytes: held.bytes,
+        retention_days: item.settings.get("RetentionDays").and_then(serde_json::Value::as_i64).unwrap_or(0),
+        pattern: item.setting("EventPattern").map(str::to_owned),
+        name,
+        account: scope.account,
+        region: scope.region,
+    }
+}
+
+/// `GET /api/v1/archives/{archive}/events?from=&to=`: JSON lines in order of time.
+pub async fn export(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+    Query(wanted): Query<Where>,
+) -> Response<Body> {
+    let found = registry(&admin).and_then(|registry| {
+        let (scope, item) = find(&registry, &name, &wanted)?;
+        let range = wanted.range().map_err(|why| (StatusCode::BAD_REQUEST, why))?;
+        Ok((Arc::clone(registry.archives()), item.folder(&scope, &name), range))
+    });
+    let (archives, folder, (from, till)) = match found {
+        Ok(found) => found,
+        Err((status, why)) => return problem(status, &why),
+    };
+    let Ok(permit) = EXPORTS.try_acquire() else { return later("as many exports as may be are under way") };
+    let (pieces, sent) = mpsc::channel(PIECES);
+    tokio::task::spawn_blocking(move || {
+        send(&mut archives.select(&folder, from, till), &pieces);
+        drop(permit);
+    });
+    let lines = futures_util::stream::unfold(sent, async |mut sent: mpsc::Receiver<io::Result<Bytes>>| {
+        let piece = sent.recv().await?;
+        Some((piece, sent))
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+/// Sends all events, until the reader goes away.
+fn send(selection: &mut archive::Selection, pieces: &mpsc::Sender<io::Result<Bytes>>) {
+    loop {
+        let window = match selection.window() {
+            Ok(window) => window,
+            // The answer breaks off: the reader must not take it for all.
+            Err(error) => return pieces.blocking_send(Err(error)).unwrap_or_default(),
+        };
+        if window.is_empty() {
+            return;
+        }
+        let mut piece = Vec::with_capacity(PIECE);
+        let last = window.len() - 1;
+        for (number, event) in window.into_iter().enumerate() {
+            piece.extend_from_slice(&event.text);
+            piece.push(b'\n');
+            if (piece.len() >= PIECE || number == last)
+                && pieces.blocking_send(Ok(std::mem::take(&mut piece).into())).is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// `POST /api/v1/archives/{archive}/events`: JSON lines, all of them or none; they are on the disk when this answers.
+pub async fn import(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+    Query(wanted): Query<Where>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let found = registry(&admin).and_then(|registry| {
+        let (scope, item) = find(&registry, &name, &wanted)?;
+        Ok(registry.archives().appender(&item.folder(&scope, &name)))
+    });
+    let appender = match found {
+        Ok(found) => found,
+        Err((status, why)) => return problem(status, &why),
+    };
+    let body = match server::body(request.into_body(), IMPORT_BYTES).await {
+        Ok(body) => body,
+        Err(answer) => return answer,
+    };
+    let (lines, count) = match lines(&body) {
+        Ok(lines) => lines,
+        Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
+    };
+    match tokio::task::spawn_blocking(move || appender.append(&lines)).await {
+        Ok(Ok(())) => axum::Json(serde_json::json!({ "imported": count })).into_response(),
+        Ok(Err(error)) => problem(StatusCode::INSUFFICIENT_STORAGE, &format!("cannot write: {error}")),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+/// The lines of a body, each an event, and how many they are.
+fn lines(body: &[u8]) -> Result<(Vec<u8>, u64), String> {
+    let (mut lines, mut count) = (Vec::with_capacity(body.len() + 1), 0);
+    for (number, line) in (1..).zip(body.split(|byte| *byte == b'\n')) {
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            continue;
+        }
+        archive::check(line).map_err(|why| format!("line {number}: {why}"))?;
+        lines.extend_from_slice(line);
+        lines.push(b'\n');
+        count += 1;
+    }
+    Ok((lines, count))
+}

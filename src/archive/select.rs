@@ -1,0 +1,194 @@
+//! The events of a part of an archive in order of time, a window at a time.
+//!
+//! In: segments. Out: windows of events. Promises: bounded memory, however large the archive is; each event once, what
+//! was archived twice included; damage is passed over. A window is what comes next in order: all segments that can have
+//! such events are read for it, which are few where events were archived about in order, and all where they were not.
+
+use super::segment::{self, Block, Sealed};
+use super::{Archives, Form, Segment, event_time};
+use crate::event::Scanner;
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::collections::{BinaryHeap, HashSet};
+use std::fs::File;
+use std::hash::Hasher;
+use std::io::{self, BufRead, BufReader};
+use std::sync::Arc;
+
+/// Events of a window, and their bytes but for the last one.
+const WINDOW: (usize, usize) = (65_536, 16 << 20);
+/// Events of one time among which repetitions are known.
+const KNOWN: usize = 1 << 20;
+
+/// An archived event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its own time, milliseconds since the epoch.
+    pub time: i64,
+    /// All of it, without a line end.
+    pub text: Vec<u8>,
+}
+
+/// Time, segment by number, and place among the segment's lines.
+type Place = (i64, u32, u64);
+
+/// Part of an archive.
+pub struct Selection {
+    archives: Arc<Archives>,
+    folder: String,
+    from: i64,
+    till: i64,
+    /// The last event that was given: its time, its segment's name, and its place there.
+    given: Option<(i64, String, u64)>,
+    /// Events of the time of the last one.
+    known: HashSet<u128>,
+    known_time: i64,
+}
+
+impl Selection {
+    pub(super) fn new(archives: &Arc<Archives>, folder: &str, (from, till): (i64, i64)) -> Self {
+        let (archives, folder) = (Arc::clone(archives), folder.to_owned());
+        Self { archives, folder, from, till, given: None, known: HashSet::new(), known_time: i64::MIN }
+    }
+
+    /// The next events in order of time; none when all were given.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn window(&mut self) -> io::Result<Vec<Event>> {
+        loop {
+            let segments = self.archives.segments(&self.folder)?;
+            let mut window =
+                Window { from: self.from, till: self.till, after: self.after(&segments), ..Window::default() };
+            for segment in &segments {
+                window.read(&self.archives, segment)?;
+            }
+            let events = window.heap.into_sorted_vec();
+            let Some(((time, number, offset), _)) = events.last() else { return Ok(Vec::new()) };
+            self.given = Some((*time, segments[*number as usize].name.clone(), *offset));
+            self.from = *time;
+            let fresh = events.into_iter().map(|((time, ..), text)| Event { time, text });
+            let fresh: Vec<Event> = fresh.filter(|event| self.is_new(event)).collect();
+            if !fresh.is_empty() {
+                return Ok(fresh);
+            }
+        }
+    }
+
+    /// The last place that was given, by the numbers that segments have now.
+    fn after(&self, segments: &[Segment]) -> Option<Place> {
+        let (time, name, offset) = self.given.as_ref()?;
+        match segments.binary_search_by(|segment| segment.name.cmp(name)) {
+            Ok(number) => Some((*time, u32::try_from(number).ok()?, *offset)),
+            // It is not kept any longer; what was in those before it is given.
+            Err(number) => Some((*time, u32::try_from(number.checked_sub(1)?).ok()?, u64::MAX)),
+        }
+    }
+
+    /// Whether no event of its time has the same bytes. An id alone says nothing, for producers may give one twice.
+    fn is_new(&mut self, event: &Event) -> bool {
+        if self.known_time != event.time || self.known.len() >= KNOWN {
+            self.known.clear();
+            self.known_time = event.time;
+        }
+        let mut hasher = SipHasher13::new();
+        hasher.write(&event.text);
+        self.known.insert(hasher.finish128().as_u128())
+    }
+}
+
+/// The first events after a place, as many as a window holds.
+#[derive(Default)]
+struct Window {
+    from: i64,
+    till: i64,
+    after: Option<Place>,
+    /// The last one on top.
+    heap: BinaryHeap<(Place, Vec<u8>)>,
+    bytes: usize,
+    /// The first place that there was no room for.
+    end: Option<Place>,
+    scanner: Scanner,
+}
+
+impl Window {
+    fn read(&mut self, archives: &Archives, segment: &Segment) -> io::Result<()> {
+        match segment.form {
+            Form::Plain => match File::open(&segment.path) {
+                Ok(file) => self.lines(archives, segment, 0, &mut BufReader::with_capacity(256 << 10, file)),
+                // It was sealed a moment ago.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => match segment.sealed() {
+                    Some(sealed) => self.read(archives, &sealed),
+                    None => Ok(()),
+                },
+                Err(error) => Err(error),
+            },
+            Form::Sealed => match Sealed::open(&segment.path) {
+                Ok(sealed) => self.blocks(archives, segment, sealed),
+                // It is not kept any longer.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) if is_damage(&error) => {
+                    archives.damaged(&segment.path, u64::MAX, &error.to_string());
+                    // What can be read without the index is, up to whatever else is damaged.
+                    let all = segment::unpacked(&segment.path);
+                    all.and_then(|mut all| self.lines(archives, segment, 0, &mut all)).or(Ok(()))
+                }
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    fn blocks(&mut self, archives: &Archives, segment: &Segment, mut sealed: Sealed) -> io::Result<()> {
+        for block in std::mem::take(&mut sealed.blocks) {
+            if !self.wants(&block, segment.number) {
+                continue;
+            }
+            match sealed.lines(&block) {
+                Ok(lines) => self.lines(archives, segment, block.offset, &mut &lines[..])?,
+                Err(error) if is_damage(&error) => archives.damaged(&segment.path, block.at, &error.to_string()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn wants(&self, block: &Block, number: u32) -> bool {
+        let (first, last) = block.times;
+        last >= self.from
+            && first < self.till
+            && self.after.is_none_or(|after| (last, number, block.offset + u64::from(block.bytes)) > after)
+            && self.end.is_none_or(|end| (first, number, block.offset) < end)
+    }
+
+    fn lines(&mut self, archives: &Archives, segment: &Segment, base: u64, input: &mut impl BufRead) -> io::Result<()> {
+        segment::each_line(input, |offset, line| {
+            let text = line.trim_ascii_end();
+            match event_time(text, &mut self.scanner) {
+                Ok(Some(time)) => self.put((time, segment.number, base + offset), text),
+                // Without a time it is in no range of times.
+                Ok(None) => {}
+                Err(why) => archives.damaged(&segment.path, base + offset, why),
+            }
+            Ok(())
+        })
+    }
+
+    fn put(&mut self, place: Place, text: &[u8]) {
+        let within = (self.from..self.till).contains(&place.0);
+        if !within || self.after.is_some_and(|after| place <= after) || self.end.is_some_and(|end| place >= end) {
+            return;
+        }
+        self.bytes += text.len();
+        self.heap.push((place, text.to_vec()));
+        while self.heap.len() > 1 && (self.heap.len() > WINDOW.0 || self.bytes > WINDOW.1) {
+            if let Some((place, text)) = self.heap.pop() {
+                self.bytes -= text.len();
+                self.end = Some(place);
+            }
+        }
+    }
+}
+
+/// Whether an error says that a file is there and not as it was written.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
