@@ -139,8 +139,6 @@ struct Partition {
     open_events: u64,
     open_bytes: u64,
     committable: Option<i64>,
-    /// The offset last handed out to be committed.
-    handed: Option<i64>,
     /// The offset that the group is known to have, and the one after the last gapless settled record. Both outlive the
     /// generation.
     kept: Option<i64>,
@@ -158,7 +156,6 @@ impl OffsetTracker {
             open_events: 0,
             open_bytes: 0,
             committable: None,
-            handed: None,
             kept: None,
             settled: None,
             assigned: false,
@@ -199,7 +196,7 @@ impl OffsetTracker {
         track.runs.clear();
         track.open_events = 0;
         track.open_bytes = 0;
-        (track.committable, track.handed) = (None, None);
+        track.committable = None;
         track.assigned = false;
     }
 
@@ -256,11 +253,7 @@ impl OffsetTracker {
     /// Takes the offsets to commit, each the one after the last gapless settled record.
     pub fn committable(&mut self) -> Vec<(u32, i64)> {
         let partitions = (0..).zip(&mut self.partitions);
-        let take = |track: &mut Partition| {
-            track.handed = Some(track.committable.take()?);
-            track.handed
-        };
-        partitions.filter_map(|(number, track)| Some((number, take(track)?))).collect()
+        partitions.filter_map(|(number, track)| Some((number, track.committable.take()?))).collect()
     }
 
     /// Everything that was read counts as settled; a planted fault.
@@ -270,12 +263,11 @@ impl OffsetTracker {
         }
     }
 
-    /// Notes that a commit was refused, unless a later one is due or under way, or the partition has gone since: an
+    /// Makes committable again what is settled and the group is not known to have: its commit may have got lost. An
     /// offset never goes backward.
-    pub fn commit_again(&mut self, partition: u32, offset: i64) {
-        let track = &mut self.partitions[partition as usize];
-        if track.handed == Some(offset) {
-            track.committable = track.committable.max(Some(offset));
+    pub fn commit_again(&mut self) {
+        for track in self.partitions.iter_mut().filter(|track| track.assigned) {
+            track.committable = track.committable.or(track.settled.filter(|settled| Some(*settled) > track.kept));
         }
     }
 

@@ -120,8 +120,9 @@ pub struct Cluster {
 pub const PATIENCE: Duration = Duration::from_secs(8);
 /// The same after the client has spoken of trouble.
 const TROUBLED: Duration = Duration::from_secs(3);
-/// How often it is looked what the client says meanwhile.
+/// How often it is looked what the client says meanwhile; first before it would try to connect again.
 const LOOK: Duration = Duration::from_secs(1);
+const FIRST_LOOK: Duration = Duration::from_millis(200);
 
 impl Cluster {
     /// A client for the cluster; connects at the first question.
@@ -173,11 +174,12 @@ impl Cluster {
     /// [`ClusterError::Unreachable`] within [`PATIENCE`].
     pub fn partitions(&self, topic: &str) -> Result<Option<i32>, ClusterError> {
         let begin = time::now();
+        let mut look = FIRST_LOOK;
         let metadata = loop {
-            match self.consumer.fetch_metadata(Some(topic), LOOK) {
+            match self.consumer.fetch_metadata(Some(topic), look) {
                 Ok(metadata) => break metadata,
                 Err(error) if self.gives_up(begin) => return Err(self.unreachable(&error)),
-                Err(_) => {}
+                Err(_) => look = LOOK,
             }
         };
         let found = metadata.topics().iter().find(|known| known.name() == topic && known.error().is_none());

@@ -73,8 +73,12 @@ impl Group {
         list
     }
 
-    /// Commits what is committable. A failed commit repeats work after a restart, no more.
+    /// Commits what is committable, with [`CommitMode::Sync`] also what may have got lost. A failed commit repeats work
+    /// after a restart, no more.
     pub fn commit<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, mode: CommitMode) {
+        if let CommitMode::Sync = mode {
+            self.tracker.commit_again();
+        }
         let committable = self.tracker.committable();
         if committable.is_empty() {
             return;
@@ -268,15 +272,22 @@ impl ClientContext for GroupContext {
         if statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP") {
             self.metrics.health.note(&self.source, None);
         }
+        let mut group = self.lock();
         for topic in statistics.topics.values() {
-            let assigned =
-                topic.partitions.values().filter(|partition| partition.partition >= 0 && partition.consumer_lag >= 0);
-            for partition in assigned {
-                let number = partition.partition.to_string();
-                let lag = labels([("source", &self.source), ("topic", &topic.topic), ("partition", &number)]);
-                self.metrics.families.source_lag.get_or_create(&lag).set(partition.consumer_lag);
+            for partition in topic.partitions.values().filter(|partition| partition.partition >= 0) {
+                if partition.committed_offset >= 0 {
+                    let number = group.number(&topic.topic, partition.partition);
+                    group.tracker.kept(number, partition.committed_offset);
+                }
+                if partition.consumer_lag >= 0 {
+                    let number = partition.partition.to_string();
+                    let lag = labels([("source", &self.source), ("topic", &topic.topic), ("partition", &number)]);
+                    self.metrics.families.source_lag.get_or_create(&lag).set(partition.consumer_lag);
+                }
             }
         }
+        // The client tells nobody how an asynchronous commit ended, so that these numbers are the only word of it.
+        group.tracker.commit_again();
     }
 }
 
@@ -286,21 +297,6 @@ impl ConsumerContext for GroupContext {
         match kind {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
             _ => self.revoke(consumer, list),
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        if let Err(error) = &result {
-            tracing::warn!(source = %self.source, "commit refused, it is tried again: {error}");
-        }
-        let mut group = self.lock();
-        for element in offsets.elements() {
-            let Offset::Offset(offset) = element.offset() else { continue };
-            let number = group.number(element.topic(), element.partition());
-            match result {
-                Ok(()) => group.tracker.kept(number, offset),
-                Err(_) => group.tracker.commit_again(number, offset),
-            }
         }
     }
 }

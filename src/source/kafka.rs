@@ -2,7 +2,8 @@
 //!
 //! librdkafka's traps, and what we do: its commit is offset + 1 (ours too); polling goes on while paused; split
 //! partition queues are not used; offsets are stored by nobody but us; pausing throws away what was prefetched, so a
-//! full window is waited out for a moment before a partition is paused.
+//! full window is waited out for a moment before a partition is paused; how an asynchronous commit ended is nowhere
+//! said, so its statistics are read for it.
 
 use super::batch::{Gather, Reading};
 use super::group::{Group, GroupContext};
@@ -81,7 +82,6 @@ impl KafkaSource {
             ("fetch.queue.backoff.ms", "2"),
             ("fetch.wait.max.ms", "100"),
             ("fetch.max.bytes", "8388608"),
-            ("statistics.interval.ms", "5000"),
         ];
         for (name, value) in defaults {
             if !self.client.contains_key(name) {
@@ -95,7 +95,8 @@ impl KafkaSource {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
-            .set("allow.auto.create.topics", "false");
+            .set("allow.auto.create.topics", "false")
+            .set("statistics.interval.ms", "5000");
         if let Some(id) = &self.instance_id {
             config.set("group.instance.id", id);
         }

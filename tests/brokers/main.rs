@@ -75,6 +75,7 @@ const SCENARIOS: &[Scenario] = &[
     ("topics_that_do_not_exist", On::Kafka(trouble::unknown_topics)),
     ("broker_that_is_not_there", On::Kafka(trouble::no_broker)),
     ("broker_that_comes_late", On::Kafka(trouble::late_broker)),
+    ("refused_commit", On::Nothing(trouble::refused_commit)),
     ("refused_credentials", On::Kafka(trouble::refused_credentials)),
     ("poison_goes_to_the_dead_letter_topic", On::Kafka(trouble::poison)),
     ("dead_letter_topic_is_read_back", On::Kafka(dlq::topic)),

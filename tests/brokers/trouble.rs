@@ -3,6 +3,12 @@
 use crate::kafka::Kafka;
 use crate::ports::free_port;
 use crate::process::Sluice;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::{Offset, TopicPartitionList};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -55,6 +61,38 @@ pub fn late_broker(_: &Kafka) {
         running.metric("sluice_target_deliveries_total", "out\",outcome=\"delivered") == 1.0
     });
     assert_eq!(kafka.read("late-out")[0].payload, event(1).as_bytes());
+    running.stop();
+}
+
+/// A group's coordinator that comes up refuses a commit more often than the client tries it, and no event comes after.
+pub fn refused_commit() {
+    let cluster = MockCluster::new(1).expect("a cluster");
+    let servers = cluster.bootstrap_servers();
+    cluster.create_topic("in", 1, 1).expect("a topic");
+    let sluice = Sluice::new(&format!(
+        "data_dir: data\nserver: {{ listen: \"off\", admin: \"{{admin}}\" }}\n\
+         sources: {{ in: {{ kafka: {{ brokers: \"{servers}\", topics: [in], group: g }} }} }}\n\
+         targets: {{ out: {{ log: {{ group: /out }} }} }}\n\
+         rules: {{ all: {{ pattern: {{ source: [{{ exists: true }}] }}, targets: [out] }} }}\n"
+    ));
+    let mut running = sluice.start(&[]);
+    running.until("it has the partition", Duration::from_secs(30), |running| {
+        running.get("/readyz").is_some_and(|(status, _)| status.contains("200"))
+    });
+    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS;
+    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[refusal; 4]);
+    let client = || ClientConfig::new().set("bootstrap.servers", &servers).set("group.id", "g").clone();
+    let sender: BaseProducer = client().create().expect("a producer");
+    sender.send(BaseRecord::<str, str>::to("in").payload(&event(1))).expect("sent");
+    sender.flush(Duration::from_secs(10)).expect("sent");
+    let asks: BaseConsumer = client().create().expect("a consumer");
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition("in", 0);
+    running.until("the group has the offset", Duration::from_secs(30), |_| {
+        let committed = asks.committed_offsets(asked.clone(), Duration::from_secs(5)).expect("an answer");
+        committed.elements()[0].offset() == Offset::Offset(1)
+    });
+    assert_eq!(running.metric("sluice_target_deliveries_total", "out\",outcome=\"delivered"), 1.0);
     running.stop();
 }
 

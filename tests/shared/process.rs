@@ -96,6 +96,13 @@ fn log(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
+/// The end of a log.
+fn tail(path: &Path) -> String {
+    let log = log(path);
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
 impl Running {
     /// A GET of the admin endpoints: status line and body.
     pub fn get(&self, path: &str) -> Option<(String, String)> {
@@ -122,7 +129,7 @@ impl Running {
         while !done(self) {
             let left = self.child.try_wait().expect("a status");
             assert!(left.is_none(), "the process left before: {what}\n{}", log(&self.log));
-            assert!(Instant::now() < deadline, "not in time: {what}");
+            assert!(Instant::now() < deadline, "not in time: {what}\n{}", tail(&self.log));
             std::thread::sleep(Duration::from_millis(20));
         }
     }

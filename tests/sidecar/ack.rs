@@ -40,25 +40,33 @@ fn a_late_settle_of_an_old_generation_changes_nothing() {
 }
 
 #[test]
-fn a_refused_commit_is_tried_again_unless_a_later_one_is_under_way() {
+fn a_commit_that_is_not_heard_of_is_made_again() {
     let mut tracker = OffsetTracker::default();
     let partition = tracker.add();
     tracker.assign(partition);
-    let commit = |tracker: &mut OffsetTracker, after| {
+    let again = |tracker: &mut OffsetTracker| {
+        tracker.commit_again();
+        tracker.committable()
+    };
+    assert_eq!(again(&mut tracker), [], "nothing is settled");
+    let settle = |tracker: &mut OffsetTracker, after| {
         let run = tracker.open(partition, after, 1, 0);
         assert!(tracker.settle(&run));
         assert_eq!(tracker.committable(), [(partition, after)]);
     };
-    commit(&mut tracker, 10);
-    tracker.commit_again(partition, 10);
-    assert_eq!(tracker.committable(), [(partition, 10)]);
-    commit(&mut tracker, 20);
-    tracker.commit_again(partition, 10);
-    assert_eq!(tracker.committable(), [], "20 is under way: 10 would take it back");
-    // Another member had the partition in between, and came further.
-    tracker.assign(partition);
-    tracker.commit_again(partition, 20);
-    assert_eq!(tracker.committable(), [], "of an old generation");
+    settle(&mut tracker, 10);
+    assert_eq!(again(&mut tracker), [(partition, 10)]);
+    settle(&mut tracker, 20);
+    tracker.kept(partition, 10);
+    assert_eq!(again(&mut tracker), [(partition, 20)]);
+    tracker.kept(partition, 20);
+    assert_eq!(again(&mut tracker), [], "the group has it");
+    let run = tracker.open(partition, 30, 1, 0);
+    assert!(tracker.settle(&run));
+    assert_eq!(again(&mut tracker), [(partition, 30)], "what is due anyway is due once");
+    // Another member has the partition.
+    tracker.fence(partition);
+    assert_eq!(again(&mut tracker), [], "of an old generation");
 }
 
 /// A commit that does not arrive repeats nothing where the member has the partition again.
