@@ -120,9 +120,8 @@ pub struct Cluster {
 pub const PATIENCE: Duration = Duration::from_secs(8);
 /// The same after the client has spoken of trouble.
 const TROUBLED: Duration = Duration::from_secs(3);
-/// How often it is looked what the client says meanwhile; first before it would try to connect again.
+/// How often it is looked what the client says meanwhile.
 const LOOK: Duration = Duration::from_secs(1);
-const FIRST_LOOK: Duration = Duration::from_millis(200);
 
 impl Cluster {
     /// A client for the cluster; connects at the first question.
@@ -132,8 +131,8 @@ impl Cluster {
     pub fn new(properties: &BTreeMap<String, String>) -> Result<Self, ClusterError> {
         let mut config = client_config(properties);
         config.set("allow.auto.create.topics", "false");
-        // Who waits for a cluster asks once a second, with a new client.
-        config.set("reconnect.backoff.ms", "400");
+        // Questions make the client connect again after half of it.
+        config.set("reconnect.backoff.ms", "2000").set("reconnect.backoff.max.ms", "2000");
         let remarks = Remarks::default();
         let consumer = config
             .create_with_context(Listener(remarks.clone()))
@@ -151,7 +150,8 @@ impl Cluster {
     }
 
     fn unreachable(&self, error: &KafkaError) -> ClusterError {
-        let why = self.listen().map_or_else(|| error.to_string(), |Remark(why, _)| why);
+        let said = self.remarks.last().or_else(|| self.listen());
+        let why = said.map_or_else(|| error.to_string(), |Remark(why, _)| why);
         let tls = self.config.get("security.protocol").is_some_and(|protocol| protocol.contains("SSL"));
         let lower = why.to_ascii_lowercase();
         let help = if lower.contains("authentication") || lower.contains("sasl") {
@@ -174,12 +174,11 @@ impl Cluster {
     /// [`ClusterError::Unreachable`] within [`PATIENCE`].
     pub fn partitions(&self, topic: &str) -> Result<Option<i32>, ClusterError> {
         let begin = time::now();
-        let mut look = FIRST_LOOK;
         let metadata = loop {
-            match self.consumer.fetch_metadata(Some(topic), look) {
+            match self.consumer.fetch_metadata(Some(topic), LOOK) {
                 Ok(metadata) => break metadata,
-                Err(error) if self.gives_up(begin) => return Err(self.unreachable(&error)),
-                Err(_) => look = LOOK,
+                Err(error) if self.gives_up(begin, &error) => return Err(self.unreachable(&error)),
+                Err(_) => {}
             }
         };
         let found = metadata.topics().iter().find(|known| known.name() == topic && known.error().is_none());
@@ -197,11 +196,12 @@ impl Cluster {
     }
 
     /// Whether a question that began then has taken long enough: less where the client says why there is no answer, and
-    /// no time at all where time cannot heal it.
-    fn gives_up(&self, begin: Instant) -> bool {
+    /// no time at all where time cannot heal it. A broker that hangs up is such trouble, too.
+    fn gives_up(&self, begin: Instant, error: &KafkaError) -> bool {
+        let hung_up = error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure);
         match self.listen() {
             Some(Remark(_, shut_out)) => shut_out || begin.elapsed() >= TROUBLED,
-            None => begin.elapsed() >= PATIENCE,
+            None => begin.elapsed() >= if hung_up { TROUBLED } else { PATIENCE },
         }
     }
 

@@ -48,7 +48,8 @@ pub struct Producers<R: Outgoing> {
     /// large as a whole.
     batch_bytes: u64,
     metrics: Arc<Metrics>,
-    open: HashMap<Arc<BTreeMap<String, String>>, Arc<Producer<R>>>,
+    /// Who writes to their topics keeps them alive.
+    open: HashMap<Arc<BTreeMap<String, String>>, Weak<Producer<R>>>,
 }
 
 impl<R: Outgoing> Producers<R> {
@@ -63,11 +64,12 @@ impl<R: Outgoing> Producers<R> {
     /// # Errors
     /// Properties that the client refuses.
     pub fn topic(&mut self, properties: &Arc<BTreeMap<String, String>>, topic: &str) -> Result<TopicSink<R>, String> {
-        let producer = match self.open.get(properties) {
-            Some(producer) => Arc::clone(producer),
+        self.open.retain(|_, producer| producer.strong_count() > 0);
+        let producer = match self.open.get(properties).and_then(Weak::upgrade).filter(|producer| producer.is_polled()) {
+            Some(producer) => producer,
             None => {
                 let producer = Producer::start(properties, self.batch_bytes, &self.metrics)?;
-                self.open.insert(Arc::clone(properties), Arc::clone(&producer));
+                self.open.insert(Arc::clone(properties), Arc::downgrade(&producer));
                 producer
             }
         };
@@ -77,7 +79,7 @@ impl<R: Outgoing> Producers<R> {
 
     /// Waits until everything is sent, up to `deadline`.
     pub fn flush(&self, deadline: Instant) {
-        for producer in self.open.values() {
+        for producer in self.open.values().filter_map(Weak::upgrade) {
             let left = deadline.saturating_duration_since(time::now());
             if let Err(error) = producer.client.load().flush(left) {
                 tracing::warn!("producer not flushed: {error}");
@@ -222,6 +224,8 @@ struct Producer<R: Outgoing> {
     linger: Duration,
     /// Topics that may have parked records.
     waiting: Mutex<Vec<Arc<Topic<R>>>>,
+    /// Its thread has ended.
+    ended: Mutex<bool>,
     /// Itself, for the client's callbacks.
     me: Arc<OnceLock<Weak<Self>>>,
 }
@@ -269,13 +273,13 @@ impl<R: Outgoing> Producer<R> {
         let linger = asked.unwrap_or(LINGER);
         let me = Arc::new(OnceLock::new());
         let client = ArcSwap::from_pointee(open(&config, metrics, &me)?);
-        let (waiting, metrics) = (Mutex::default(), Arc::clone(metrics));
-        let producer = Arc::new(Self { config, metrics, client, linger, waiting, me: Arc::clone(&me) });
+        let (waiting, ended, metrics) = (Mutex::default(), Mutex::default(), Arc::clone(metrics));
+        let producer = Arc::new(Self { config, metrics, client, linger, waiting, ended, me: Arc::clone(&me) });
         me.get_or_init(|| Arc::downgrade(&producer));
         let poll = Arc::clone(&producer);
         std::thread::Builder::new()
             .name("sluice-producer".into())
-            .spawn(move || poll.run())
+            .spawn(move || Self::run(&poll))
             .map_err(|error| format!("cannot start a thread: {error}"))?;
         Ok(producer)
     }
@@ -294,16 +298,37 @@ impl<R: Outgoing> Producer<R> {
         }
     }
 
-    /// Serves delivery reports and gives parked records their turn; ends with the process.
-    fn run(&self) {
+    /// Serves delivery reports and gives parked records their turn, until nobody writes and everything is reported.
+    fn run(self: &Arc<Self>) {
         let mut retired: Vec<Arc<Client<R>>> = Vec::new();
-        loop {
+        while !self.ends() {
             self.client.load_full().poll(if self.waiting().is_empty() { WAIT } else { CROWDED_WAIT });
             retired.extend(self.revive());
             // A client that is dropped reports all it holds: not to a thread that is about to hand it more.
             retired.retain(|client| Arc::strong_count(client) > 1);
             self.tick();
         }
+        self.client.load().context().tell(None);
+    }
+
+    /// Ends it where only its thread has it and nothing is under way.
+    fn ends(self: &Arc<Self>) -> bool {
+        let idle = || self.waiting().is_empty() && self.client.load().in_flight_count() == 0;
+        if Arc::strong_count(self) > 1 || !idle() {
+            return false;
+        }
+        let mut ended = self.ended();
+        *ended = Arc::strong_count(self) == 1;
+        *ended
+    }
+
+    /// Whether it goes on, now that the caller has it.
+    fn is_polled(&self) -> bool {
+        !*self.ended()
+    }
+
+    fn ended(&self) -> MutexGuard<'_, bool> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Arc<Topic<R>>>> {

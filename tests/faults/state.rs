@@ -189,7 +189,7 @@ fn journals(stage: &Stage, keeper: &Keeper, book: &Book) {
             Some(running) => {
                 let of = |running: &Running| running.metric("sluice_journal_skipped_records_total", "");
                 let lost = |before: usize| keeper.lost_since(book, before);
-                rest(Duration::from_secs(2), || lost(before), |lost| *lost == 0 || *lost as f64 == of(&running));
+                rest(Duration::from_secs(1), || lost(before), |lost| *lost == 0 || *lost as f64 == of(&running));
                 // A file that is cut has an end like that of a write under way.
                 let (lost, missing) = (lost(before), of(&running));
                 assert!(
