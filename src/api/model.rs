@@ -14,6 +14,9 @@ pub type Members = Map<String, Value>;
 
 /// Bytes that a pattern's automaton may take a thread.
 const CACHE_BYTES: usize = 16 << 10;
+/// Bytes of a value that a message shows, and of violations that one answer tells; the rest of them are counted.
+const SHOWN_BYTES: usize = 8 << 10;
+const TOLD_BYTES: usize = 64 << 10;
 
 /// The model of every action.
 #[derive(Default)]
@@ -117,9 +120,9 @@ impl Model {
             member.is_some_and(|member| !(value.is_null() || *value == "" && self.may_be_empty(member)))
         });
         members.values_mut().for_each(without_nulls);
-        let mut found = Vec::new();
+        let mut found = Found::default();
         self.structure(known, members, "", &mut found)?;
-        if found.is_empty() { Ok(()) } else { Err(ApiError::violations(&found)) }
+        if found.count == 0 { Ok(()) } else { Err(ApiError::violations(found.count, &found.told)) }
     }
 
     fn may_be_empty(&self, member: &Member) -> bool {
@@ -144,13 +147,7 @@ impl Model {
             .map_or(Ok(()), |name| Err(format!("type {name} is missing")))
     }
 
-    fn structure(
-        &self,
-        known: &[Member],
-        members: &Members,
-        at: &str,
-        found: &mut Vec<String>,
-    ) -> Result<(), ApiError> {
+    fn structure(&self, known: &[Member], members: &Members, at: &str, found: &mut Found) -> Result<(), ApiError> {
         for member in known {
             let at = format!("{at}{}", small_first(&member.name));
             match members.get(&member.name).filter(|value| !value.is_null()) {
@@ -164,7 +161,7 @@ impl Model {
         Ok(())
     }
 
-    fn value(&self, shape: &Shape, value: &Value, at: &str, found: &mut Vec<String>) -> Result<(), ApiError> {
+    fn value(&self, shape: &Shape, value: &Value, at: &str, found: &mut Found) -> Result<(), ApiError> {
         match (shape, value) {
             (Shape::Named(name), _) => self.named(name, value, at, found),
             (Shape::String, Value::String(_)) | (Shape::Boolean, Value::Bool(_)) => Ok(()),
@@ -176,7 +173,7 @@ impl Model {
         }
     }
 
-    fn named(&self, name: &str, value: &Value, at: &str, found: &mut Vec<String>) -> Result<(), ApiError> {
+    fn named(&self, name: &str, value: &Value, at: &str, found: &mut Found) -> Result<(), ApiError> {
         let refuse = |shown: &str, constraint: &str| {
             format!("Value {shown}at '{at}' failed to satisfy constraint: {constraint}")
         };
@@ -185,13 +182,13 @@ impl Model {
                 return self.structure(known, members, &format!("{at}."), found);
             }
             (Some(Type::String(text)), Value::String(value)) => {
-                let shown = if text.secret { String::new() } else { format!("'{value}' ") };
+                let shown = if text.secret { String::new() } else { format!("'{}' ", cut(value)) };
                 found.extend(text.faults(value).iter().map(|constraint| refuse(&shown, constraint)));
             }
             (Some(Type::Enum(words)), Value::String(value)) => {
                 if !words.contains(value) {
                     let set = format!("Member must satisfy enum value set: [{}]", words.join(", "));
-                    found.push(refuse(&format!("'{value}' "), &set));
+                    found.push(refuse(&format!("'{}' ", cut(value)), &set));
                 }
             }
             (Some(Type::Number(bounds)), Value::Number(number)) if number.as_i64().is_some() => {
@@ -209,11 +206,18 @@ impl Model {
         (inner, bounds): (&Shape, Bounds),
         list: &[Value],
         at: &str,
-        found: &mut Vec<String>,
+        found: &mut Found,
     ) -> Result<(), ApiError> {
         let all = || {
-            let shown: Vec<String> = list.iter().map(|value| self.shown(inner, value)).collect();
-            format!("Value '[{}]' at '{at}' failed to satisfy constraint", shown.join(", "))
+            let mut shown = String::new();
+            for value in list {
+                if shown.len() > SHOWN_BYTES {
+                    break;
+                }
+                shown.push_str(if shown.is_empty() { "" } else { ", " });
+                shown.push_str(&self.shown(inner, value));
+            }
+            format!("Value '[{}]' at '{at}' failed to satisfy constraint", cut(&shown))
         };
         let faults = bounds.faults(i64::try_from(list.len()).unwrap_or(i64::MAX), "length");
         found.extend(faults.iter().map(|constraint| format!("{}: {constraint}", all())));
@@ -227,7 +231,9 @@ impl Model {
             }
             return Ok(());
         }
-        for (n, value) in list.iter().enumerate() {
+        // Those beyond the bound are wrong by being there.
+        let most = bounds.most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        for (n, value) in list.iter().enumerate().take(most) {
             self.value(inner, value, &format!("{at}.{}.member", n + 1), found)?;
         }
         Ok(())
@@ -238,12 +244,13 @@ impl Model {
         (keys, values): (&Shape, &Shape),
         map: &Members,
         at: &str,
-        found: &mut Vec<String>,
+        found: &mut Found,
     ) -> Result<(), ApiError> {
         let mut refuse = |text: &Text, value: &str, what: &str| {
             if !text.faults(value).is_empty() {
                 found.push(format!(
-                    "Value '{value}' at '{at}' failed to satisfy constraint: Map {what} must satisfy constraint: [{}]",
+                    "Value '{}' at '{at}' failed to satisfy constraint: Map {what} must satisfy constraint: [{}]",
+                    cut(value),
                     text.constraints().join(", ")
                 ));
             }
@@ -285,6 +292,33 @@ impl Model {
             other => other.to_string(),
         }
     }
+}
+
+/// What is wrong with a request: how much, and as much of it as is told.
+#[derive(Default)]
+struct Found {
+    count: usize,
+    told: Vec<String>,
+    bytes: usize,
+}
+
+impl Found {
+    fn push(&mut self, fault: String) {
+        self.count += 1;
+        if self.told.is_empty() || self.bytes + fault.len() <= TOLD_BYTES {
+            self.bytes += fault.len();
+            self.told.push(fault);
+        }
+    }
+
+    fn extend(&mut self, faults: impl Iterator<Item = String>) {
+        faults.for_each(|fault| self.push(fault));
+    }
+}
+
+/// A value as far as messages show it.
+fn cut(value: &str) -> &str {
+    &value[..value.floor_char_boundary(SHOWN_BYTES)]
 }
 
 impl Text {

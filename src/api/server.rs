@@ -7,10 +7,12 @@ use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
@@ -19,6 +21,11 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(5);
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of a request's head.
 const HEAD_BYTES: usize = 64 << 10;
+/// What is still read of a body that was answered before its end, how long, and how long a pause in it may be: a client
+/// that finds its connection gone while it sends does not see the answer.
+const LINGER_BYTES: usize = 64 << 20;
+const LINGER_PATIENCE: Duration = Duration::from_secs(30);
+const LINGER_PAUSE: Duration = Duration::from_secs(2);
 
 /// The address that a request comes from.
 #[derive(Debug, Clone, Copy)]
@@ -45,23 +52,26 @@ pub async fn serve(listener: TcpListener, router: Router, connections: usize, mu
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(Peer(peer));
                 request.extensions_mut().insert(Connection(number));
-                router.clone().oneshot(request)
+                Box::pin(router.clone().oneshot(request))
             });
-            let connection = http1::Builder::new()
+            let mut connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_PATIENCE)
                 .max_buf_size(HEAD_BYTES)
                 .serve_connection(TokioIo::new(stream), service);
-            let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
+                ended = poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
                 () = stopped(&mut stop) => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+                    Pin::new(&mut connection).graceful_shutdown();
+                    poll_fn(|context| connection.poll_without_shutdown(context)).await
                 }
             };
-            if let Err(error) = ended {
-                tracing::debug!(%peer, "connection: {error}");
+            match ended {
+                Ok(()) => tokio::select! {
+                    () = linger(connection.into_parts().io.into_inner()) => {}
+                    () = stopped(&mut stop) => {}
+                },
+                Err(error) => tracing::debug!(%peer, "connection: {error}"),
             }
             drop(permit);
         });
@@ -72,13 +82,31 @@ pub async fn serve(listener: TcpListener, router: Router, connections: usize, mu
     drop(room.acquire_many(u32::try_from(connections).unwrap_or(u32::MAX)).await);
 }
 
+/// Ends a connection: nothing more is sent, and what comes is read and thrown away until the client has seen that.
+async fn linger(mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let rest = async {
+        let (mut thrown, mut left) = (vec![0; 16 << 10], LINGER_BYTES);
+        while let Ok(Ok(read)) = tokio::time::timeout(LINGER_PAUSE, stream.read(&mut thrown)).await {
+            left = left.saturating_sub(read);
+            if read == 0 || left == 0 {
+                break;
+            }
+        }
+    };
+    // Who sends for longer loses the connection.
+    drop(tokio::time::timeout(LINGER_PATIENCE, rest).await);
+}
+
 /// Returns when the process drains.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // Who says so is there to the end.
     drop(stop.wait_for(|stop| *stop).await);
 }
 
-type Accepted = (tokio::net::TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
 
 /// The next connection, when there is room for it.
 async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<Accepted> {

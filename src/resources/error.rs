@@ -17,10 +17,10 @@ impl ApiError {
         Self { code, message: message.into() }
     }
 
-    /// What is wrong with the request's members, all of it together.
-    pub fn violations(violations: &[String]) -> Self {
-        let plural = if violations.len() == 1 { "error" } else { "errors" };
-        Self::invalid(format!("{} validation {plural} detected: {}", violations.len(), violations.join("; ")))
+    /// What is wrong with the request's members: how many violations, and those that are told.
+    pub fn violations(count: usize, told: &[String]) -> Self {
+        let plural = if count == 1 { "error" } else { "errors" };
+        Self::invalid(format!("{count} validation {plural} detected: {}", told.join("; ")))
     }
 
     /// The request is against a rule of the service.

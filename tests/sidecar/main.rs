@@ -10,6 +10,7 @@ mod archive;
 mod archive_verbs;
 mod aws;
 mod bench;
+mod bodies;
 mod careful;
 #[path = "../shared/certificates.rs"]
 #[allow(dead_code)]
