@@ -20,6 +20,7 @@ mod config;
 mod destinations;
 mod diff;
 mod dlq;
+mod edits;
 mod egress;
 mod endpoint;
 mod explain;
