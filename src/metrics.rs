@@ -7,7 +7,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric, counter::Counter, family::Family, gauge::Gauge};
 use prometheus_client::registry::Registry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -153,6 +153,12 @@ families! {
     breaker_open: Gauge = "target_breaker_open";
     /// Damaged records of a journal that were skipped; what they held is lost.
     journal_skipped: Counter = "journal_skipped_records";
+    /// Events of a schedule that were sent.
+    schedule_fires: Counter = "schedule_fires";
+    /// Due times of a schedule that were left out: more were missed than are caught up.
+    schedule_skipped: Counter = "schedule_skipped_fires";
+    /// Time from when a schedule was due to its event being kept.
+    schedule_delay: Latency = "schedule_delay_seconds";
     /// Places in archives that are damaged and left out.
     archive_damaged: Counter = "archive_damaged_places";
     /// Events written to a dead-letter queue.
@@ -185,6 +191,7 @@ pub struct Metrics {
     pub health: Health,
     registry: Mutex<Registry>,
     rule_labels: Mutex<usize>,
+    schedule_labels: Mutex<BTreeSet<String>>,
     max_rules: usize,
 }
 
@@ -202,6 +209,7 @@ impl Metrics {
             health: Health::default(),
             registry: Mutex::new(registry),
             rule_labels: Mutex::new(0),
+            schedule_labels: Mutex::default(),
             max_rules,
         }
     }
@@ -220,6 +228,13 @@ impl Metrics {
         }
         *used += 1;
         self.families.rule_matches.get_or_create_owned(&own)
+    }
+
+    /// A schedule's counter in a family; beyond the bound of labels, a shared one.
+    pub fn schedule(&self, family: &Family<Labels, Counter>, schedule: &str) -> Counter {
+        let mut known = self.schedule_labels.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = known.contains(schedule) || known.len() < self.max_rules && known.insert(schedule.to_owned());
+        family.get_or_create_owned(&labels([("schedule", if own { schedule } else { "_other" })]))
     }
 
     /// The Prometheus text format.

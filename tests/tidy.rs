@@ -101,6 +101,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "deliver",
             "envelope",
             "event",
+            "metrics",
             "plan",
             "resources",
             "schedule",

@@ -101,6 +101,7 @@ impl Listeners {
             runtime: feed.runtime.clone(),
             identity: identity.clone(),
             event_bytes: event_bytes(config) + api::ENVELOPE_BYTES,
+            metrics: Arc::clone(metrics),
             outlets: Arc::clone(outlets),
             is_signed: config.server.auth.as_ref().is_some_and(|auth| auth.keys.is_some()),
             stop: feed.stop.clone(),

@@ -13,6 +13,7 @@ use crate::catalog::FILE_ARCHIVES;
 use crate::control::Registry;
 use crate::deliver::Outlets;
 use crate::envelope::{Aim, REPLAY_SOURCE, SourceInfo};
+use crate::metrics::{Metrics, labels};
 use crate::plan::Identity;
 use crate::resources::{Change, Fired, Key, Kind, Record, Resources, Scope};
 use crate::source::Stop;
@@ -49,6 +50,8 @@ pub struct Service {
     pub identity: Identity,
     /// Largest event, its envelope included.
     pub event_bytes: usize,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
     /// Who asks for tokens.
     pub outlets: Arc<Mutex<Outlets>>,
     /// Whether accounts are known by signatures, and what is one's is nothing to others.
@@ -115,24 +118,42 @@ impl Service {
                 unmarked.into_iter().map(change).collect()
             });
         }
-        let mut held: Option<schedules::Place> = None;
-        for due in schedules.due(now) {
-            // What comes later of a schedule does not overtake.
-            if held.as_ref() == Some(&due.place) {
-                continue;
+        for round in schedules::together(&schedules.due(now)) {
+            if !self.fire(schedules, round) {
+                break;
             }
-            match self.fire(&due) {
-                true => {
-                    schedules.note(&due);
-                    self.fired(schedules, due);
-                }
-                false => held = Some(due.place),
-            }
+        }
+        for (rule, count) in schedules.skipped() {
+            self.metrics.schedule(&self.metrics.families.schedule_skipped, &rule).inc_by(count);
         }
     }
 
-    /// Sends the event of a schedule; whether the journal has it.
-    fn fire(&self, Due { place, at }: &Due) -> bool {
+    /// Sends events of schedules together, and then notes that; whether the journal has them all. What it does not have
+    /// stays due, and what comes after it waits.
+    fn fire(&self, schedules: &mut Schedules, round: &[Due]) -> bool {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let all = round.iter().map(|due| self.inlet.keep(self.arrival(due), deadline));
+        let kept = self.runtime.block_on(futures_util::future::join_all(all));
+        let now = time::wall_millis();
+        let mut fired = Vec::new();
+        for (due, _) in round.iter().zip(&kept).filter(|(_, kept)| kept.is_ok()) {
+            schedules.note(due);
+            self.metrics.schedule(&self.metrics.families.schedule_fires, &due.place.rule).inc();
+            let delay = Duration::from_millis(u64::try_from(now - due.at).unwrap_or(0));
+            self.metrics.families.schedule_delay.get_or_create(&labels([])).record(delay, 1);
+            fired.push((schedules.mark(&due.place, Some(due.at)), due.clone()));
+        }
+        self.fired(fired);
+        let refused = round.iter().zip(&kept).find_map(|(due, kept)| Some((due, kept.as_ref().err()?)));
+        if let Some((due, why)) = refused.filter(|(_, why)| **why != Refused::Draining) {
+            let others = kept.iter().filter(|kept| kept.is_err()).count() - 1;
+            tracing::warn!(others, "schedule of rule {}: {why}; it is tried again", due.place.rule);
+        }
+        refused.is_none()
+    }
+
+    /// The event of a schedule.
+    fn arrival(&self, Due { place, at }: &Due) -> Arrival {
         let schedules::Place { scope, bus, rule, .. } = place;
         let arn = scope.rule_arn(bus, rule);
         let id = schedules::event_id(&arn, *at);
@@ -147,26 +168,24 @@ impl Service {
         let event = head.event(&[&arn], b"{}");
         let bus = Resources::key(self.registry.home(), scope, bus);
         let info = only_for(rule, &bus, &self.identity, self.event_bytes);
-        let kept = self.keep(Arrival { info: Arc::new(info), id: id.into(), event, trace: None });
-        if let Err(why) = kept.as_ref().map_err(|why| (why != &Refused::Draining).then_some(why)) {
-            why.inspect(|why| tracing::warn!("schedule of rule {rule}: {why}; it is tried again"));
-        }
-        kept.is_ok()
+        Arrival { info: Arc::new(info), id: id.into(), event, trace: None }
     }
 
-    /// Notes that a schedule has fired.
-    fn fired(&self, schedules: &Schedules, Due { place, at }: Due) {
-        let mark = schedules.mark(&place, Some(at));
-        self.note("that a schedule has fired, so it may fire again after a restart", move |made| {
-            if let Some(mark) = mark {
-                return vec![(Key::Fired(place.bus, place.rule), Some(Record::Fired(mark)))];
-            }
-            let rule = made.rule(&place.scope, &place.bus, &place.rule).cloned();
-            let noted = rule.map(|mut rule| {
+    /// Notes that schedules have fired, those of files by their marks.
+    fn fired(&self, fired: Vec<(Option<Fired>, Due)>) {
+        if fired.is_empty() {
+            return;
+        }
+        self.note("that schedules have fired, so they may fire again after a restart", move |made| {
+            let change = |(mark, Due { place, at }): (Option<Fired>, Due)| {
+                if let Some(mark) = mark {
+                    return Some((Key::Fired(place.bus, place.rule), Some(Record::Fired(mark))));
+                }
+                let mut rule = made.rule(&place.scope, &place.bus, &place.rule)?.clone();
                 rule.fired = Some(at);
-                (Key::Rule(place.scope, place.bus, place.rule), Some(Record::Rule(rule)))
-            });
-            noted.into_iter().collect()
+                Some((Key::Rule(place.scope, place.bus, place.rule), Some(Record::Rule(rule))))
+            };
+            fired.into_iter().filter_map(change).collect()
         });
     }
 
@@ -174,11 +193,6 @@ impl Service {
         if let Err(why) = self.registry.note(note) {
             tracing::warn!("it is not written down {what}: {why}");
         }
-    }
-
-    fn keep(&self, arrival: Arrival) -> Result<(), Refused> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        self.runtime.block_on(self.inlet.keep(arrival, deadline))
     }
 
     fn info(&self, name: String, bus: &str, aim: Aim) -> SourceInfo {

@@ -13,6 +13,10 @@ const BACK_MINUTES: [i64; 6] = [1, 60, 24 * 60, 31 * 24 * 60, 366 * 24 * 60, 5 *
 const ON_TIME: i64 = 60_000;
 /// How many missed due times of a rule of a caller are caught up.
 const CATCH_UP: u32 = 1;
+/// Due times that share a sync of the journal, and then one of the store.
+const TOGETHER: usize = 1024;
+/// Skipped due times that are counted one by one in a look; of more, each rule's count as one.
+const COUNTED: usize = 100_000;
 
 /// A rule with a schedule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +45,30 @@ pub struct Due {
 pub struct Schedules {
     known: BTreeMap<Place, Known>,
     version: Option<(u64, u64)>,
+    skipped: Skipped,
+}
+
+/// Due times that were left out, by rule, until somebody asks.
+#[derive(Default)]
+struct Skipped {
+    rules: BTreeMap<String, u64>,
+    counted: usize,
+}
+
+impl Skipped {
+    /// Counts the due times of a rule from the next one on, up to and without another one.
+    fn count(&mut self, rule: &str, known: &Known, till: i64) {
+        let mut next = known.next.filter(|at| *at < till);
+        let mut count = 0;
+        while let Some(at) = next {
+            count += 1;
+            self.counted += 1;
+            next = known.schedule.next(known.since, at).filter(|at| *at < till && self.counted < COUNTED);
+        }
+        if count > 0 {
+            *self.rules.entry(rule.to_owned()).or_default() += count;
+        }
+    }
 }
 
 struct Known {
@@ -113,21 +141,40 @@ impl Schedules {
             let last = known.last_due(first, now);
             let is_missed = |at: &&i64| known.catch_up == 0 && **at + ON_TIME <= now;
             let on_time: Vec<i64> = last.iter().filter(|at| !is_missed(at)).copied().collect();
-            if on_time.is_empty() {
+            if let Some(last) = last.back().filter(|_| on_time.is_empty()) {
                 // Nothing of it is caught up.
-                known.next = last.back().and_then(|at| known.schedule.next(known.since, *at));
+                self.skipped.count(&place.rule, known, *last + 1);
+                known.next = known.schedule.next(known.since, *last);
             }
             due.extend(on_time.into_iter().map(|at| Due { place: place.clone(), at }));
         }
+        due.sort_by_key(|due| due.at);
         due
     }
 
-    /// What was due has been sent.
+    /// What was due has been sent; due times before it are not.
     pub fn note(&mut self, due: &Due) {
         if let Some(known) = self.known.get_mut(&due.place) {
+            self.skipped.count(&due.place.rule, known, due.at);
             known.next = known.schedule.next(known.since, due.at);
         }
     }
+
+    /// How many due times were skipped since the last time this was asked, by rule.
+    pub fn skipped(&mut self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut self.skipped).rules
+    }
+}
+
+/// What is due in rounds of what is sent together. No round has two due times of one rule: the later one could overtake.
+pub fn together(mut due: &[Due]) -> impl Iterator<Item = &[Due]> {
+    std::iter::from_fn(move || {
+        let mut rules = BTreeSet::new();
+        let count = due.iter().take(TOGETHER).take_while(|due| rules.insert(&due.place)).count();
+        let (round, rest) = due.split_at(count);
+        due = rest;
+        (count > 0).then_some(round)
+    })
 }
 
 impl Known {

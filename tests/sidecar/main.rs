@@ -32,6 +32,7 @@ mod journal;
 mod kept;
 mod lint;
 mod made;
+mod many_schedules;
 mod model;
 mod offsets;
 mod patterns;
