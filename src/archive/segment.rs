@@ -90,6 +90,12 @@ impl Sealed {
         })
     }
 
+    /// Times of its earliest and its latest event.
+    pub fn span(&self) -> (i64, i64) {
+        let times = self.blocks.iter().map(|block| block.times);
+        times.fold((i64::MAX, i64::MIN), |(first, last), times| (first.min(times.0), last.max(times.1)))
+    }
+
     /// The lines of a block; `InvalidData` where they are damaged.
     pub fn lines(&mut self, block: &Block) -> io::Result<Vec<u8>> {
         let damaged = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());

@@ -8,7 +8,7 @@ use super::segment::{self, Block, Sealed};
 use super::{Archives, Form, Segment, event_time};
 use crate::event::Scanner;
 use siphasher::sip128::{Hasher128, SipHasher13};
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fs::File;
 use std::hash::Hasher;
 use std::io::{self, BufRead, BufReader};
@@ -18,6 +18,8 @@ use std::sync::Arc;
 const WINDOW: (usize, usize) = (65_536, 16 << 20);
 /// Events of one time among which repetitions are known.
 const KNOWN: usize = 1 << 20;
+/// Sealed segments whose times are known from one window to the next; some 100 bytes each.
+const SPANS: usize = 1 << 16;
 
 /// An archived event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub struct Selection {
     till: i64,
     /// The last event that was given: its time, its segment's name, and its place there.
     given: Option<(i64, String, u64)>,
+    /// Times of sealed segments that were opened, by name: those that a window cannot have are not opened again.
+    spans: HashMap<String, (i64, i64)>,
     /// Events of the time of the last one.
     known: HashSet<u128>,
     known_time: i64,
@@ -47,7 +51,16 @@ pub struct Selection {
 impl Selection {
     pub(super) fn new(archives: &Arc<Archives>, folder: &str, (from, till): (i64, i64)) -> Self {
         let (archives, folder) = (Arc::clone(archives), folder.to_owned());
-        Self { archives, folder, from, till, given: None, known: HashSet::new(), known_time: i64::MIN }
+        Self {
+            archives,
+            folder,
+            from,
+            till,
+            given: None,
+            spans: HashMap::new(),
+            known: HashSet::new(),
+            known_time: i64::MIN,
+        }
     }
 
     /// The next events in order of time; none when all were given.
@@ -60,7 +73,14 @@ impl Selection {
             let mut window =
                 Window { from: self.from, till: self.till, after: self.after(&segments), ..Window::default() };
             for segment in &segments {
-                window.read(&self.archives, segment)?;
+                let span = self.spans.get(&segment.name).filter(|_| segment.form == Form::Sealed);
+                if span.is_some_and(|span| !window.overlaps(*span)) {
+                    continue;
+                }
+                let (new, room) = (span.is_none(), self.spans.len() < SPANS);
+                if let Some(span) = window.read(&self.archives, segment)?.filter(|_| new && room) {
+                    self.spans.insert(segment.name.clone(), span);
+                }
             }
             let events = window.heap.into_sorted_vec();
             let Some(((time, number, offset), _)) = events.last() else { return Ok(Vec::new()) };
@@ -111,26 +131,34 @@ struct Window {
 }
 
 impl Window {
-    fn read(&mut self, archives: &Archives, segment: &Segment) -> io::Result<()> {
+    /// Takes what it has room for; the times of a segment that tells them, and will have no others.
+    fn read(&mut self, archives: &Archives, segment: &Segment) -> io::Result<Option<(i64, i64)>> {
         match segment.form {
             Form::Plain => match File::open(&segment.path) {
-                Ok(file) => self.lines(archives, segment, 0, &mut BufReader::with_capacity(256 << 10, file)),
+                Ok(file) => {
+                    let mut lines = BufReader::with_capacity(256 << 10, file);
+                    self.lines(archives, segment, 0, &mut lines).map(|()| None)
+                }
                 // It was sealed a moment ago.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => match segment.sealed() {
                     Some(sealed) => self.read(archives, &sealed),
-                    None => Ok(()),
+                    None => Ok(None),
                 },
                 Err(error) => Err(error),
             },
             Form::Sealed => match Sealed::open(&segment.path) {
-                Ok(sealed) => self.blocks(archives, segment, sealed),
+                Ok(sealed) => {
+                    let span = sealed.span();
+                    self.blocks(archives, segment, sealed).map(|()| Some(span))
+                }
                 // It is not kept any longer.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(error) if is_damage(&error) => {
                     archives.damaged(&segment.path, u64::MAX, &error.to_string());
                     // What can be read without the index is, up to whatever else is damaged.
                     let all = segment::unpacked(&segment.path);
-                    all.and_then(|mut all| self.lines(archives, segment, 0, &mut all)).or(Ok(()))
+                    all.and_then(|mut all| self.lines(archives, segment, 0, &mut all)).unwrap_or_default();
+                    Ok(None)
                 }
                 Err(error) => Err(error),
             },
@@ -149,6 +177,11 @@ impl Window {
             }
         }
         Ok(())
+    }
+
+    /// Whether it can take something of these times.
+    fn overlaps(&self, (first, last): (i64, i64)) -> bool {
+        last >= self.from && first < self.till && self.end.is_none_or(|end| first <= end.0)
     }
 
     fn wants(&self, block: &Block, number: u32) -> bool {

@@ -235,6 +235,48 @@ fn damage_costs_what_it_hit() {
     }
 }
 
+/// Thousands of segments, some windows: what a window cannot have is not opened for it, but for its times once.
+#[test]
+fn segments_are_opened_for_the_windows_that_want_them() {
+    const SEGMENTS: u64 = 2000;
+    const EACH: u64 = 10;
+    let padding = "x".repeat(2000);
+    let name = |n: u64| format!("s{n:04}.jsonl");
+    let text = |n: u64| {
+        let lines =
+            (0..EACH).map(|m| line(n, n * EACH + m).replace("\"id\"", &format!("\"pad\":\"{padding}\",\"id\"")));
+        lines.collect::<String>()
+    };
+    let files: Vec<(String, String)> = (0..SEGMENTS).map(|n| (name(n), text(n))).collect();
+    let files: Vec<(&str, String)> = files.into_iter().map(|(name, text)| (&*name.leak(), text)).collect();
+    let disk = Disk::new(&files);
+    assert_eq!(disk.seal() as u64, SEGMENTS);
+    let path = |n: u64| disk.path(&format!("{}.zst", name(n)));
+    let mut selection = disk.archives.select("a", 0, i64::MAX);
+    let (mut seen, mut windows, mut took) = (0, 0, Duration::ZERO);
+    loop {
+        // Who opens what is before the next window, or far behind it, finds it damaged.
+        let (given, behind) = (seen / EACH, seen / EACH + SEGMENTS / 2);
+        let unwanted = |n: &u64| windows > 0 && (*n + 1 < given || *n > behind);
+        let aside: Vec<(u64, Vec<u8>)> =
+            (0..SEGMENTS).filter(unwanted).map(|n| (n, std::fs::read(path(n)).expect("a file"))).collect();
+        aside.iter().for_each(|(n, _)| std::fs::write(path(*n), "damaged").expect("a file"));
+        let begun = std::time::Instant::now();
+        let window = selection.window().expect("a window");
+        took += begun.elapsed();
+        aside.into_iter().for_each(|(n, bytes)| std::fs::write(path(n), bytes).expect("a file"));
+        if window.is_empty() {
+            break;
+        }
+        let numbers: Vec<u64> = window.iter().map(|event| number(&event.text)).collect();
+        assert_eq!(numbers, (seen..seen + numbers.len() as u64).collect::<Vec<_>>());
+        (seen, windows) = (seen + numbers.len() as u64, windows + 1);
+    }
+    eprintln!("{seen} events of {SEGMENTS} segments in {windows} windows: {took:?}");
+    assert_eq!((seen, disk.damaged.get()), (SEGMENTS * EACH, 0));
+    assert!(windows > 2, "{windows} windows");
+}
+
 /// What an archive has kept for longer than its retention goes, file by file; sealing makes nothing younger.
 #[test]
 fn archives_age() {
