@@ -13,6 +13,8 @@ use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{Semaphore, mpsc};
 
 /// Bytes of the lines of one request.
@@ -22,6 +24,8 @@ static EXPORTS: Semaphore = Semaphore::const_new(2);
 /// Bytes that are sent at once, and how many such pieces wait for the reader.
 const PIECE: usize = 256 << 10;
 const PIECES: usize = 4;
+/// How long an export waits for its reader to take something.
+const UNREAD: Duration = Duration::from_secs(30);
 
 /// An archive as it is shown.
 #[derive(Debug, Serialize, Deserialize)]
@@ -151,38 +155,59 @@ pub async fn export(
         Err((status, why)) => return problem(status, &why),
     };
     let Ok(permit) = EXPORTS.try_acquire() else { return later("as many exports as may be are under way") };
-    let (pieces, sent) = mpsc::channel(PIECES);
-    tokio::task::spawn_blocking(move || {
-        send(&mut archives.select(&folder, from, till), &pieces);
-        drop(permit);
-    });
-    let lines = futures_util::stream::unfold(sent, async |mut sent: mpsc::Receiver<io::Result<Bytes>>| {
-        let piece = sent.recv().await?;
-        Some((piece, sent))
-    });
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+    let lines = exported(archives.select(&folder, from, till), permit, UNREAD);
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response()
 }
 
-/// Sends all events, until the reader goes away.
-fn send(selection: &mut archive::Selection, pieces: &mpsc::Sender<io::Result<Bytes>>) {
+/// All events as lines. Whoever takes nothing of them for `patience` gets no more, and an answer that breaks off: it is
+/// not all. `held` is let go when nothing more is read from the disk.
+pub fn exported(mut selection: archive::Selection, held: impl Send + 'static, patience: Duration) -> Body {
+    let (pieces, sent) = mpsc::channel(PIECES);
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let put = |piece: Piece| {
+            let taken = runtime.block_on(pieces.send_timeout(piece, patience));
+            if let Err(SendTimeoutError::Timeout(_)) = &taken {
+                tracing::warn!("an export breaks off: its reader has taken nothing for {patience:?}");
+            }
+            taken.map_err(drop)
+        };
+        // Who does not take them has gone, or is told by the end that is missing.
+        send(&mut selection, put).unwrap_or_default();
+        drop(held);
+    });
+    Body::from_stream(futures_util::stream::unfold(Some(sent), async |sent| {
+        let mut sent: mpsc::Receiver<Piece> = sent?;
+        match sent.recv().await {
+            Some(Ok(None)) => None,
+            Some(Ok(Some(piece))) => Some((Ok(piece), Some(sent))),
+            Some(Err(error)) => Some((Err(error), None)),
+            None => Some((Err(io::Error::new(io::ErrorKind::TimedOut, "the export was not read")), None)),
+        }
+    }))
+}
+
+/// Lines; nothing behind the last ones.
+type Piece = io::Result<Option<Bytes>>;
+
+/// Puts all events, until somebody does not take them.
+fn send(selection: &mut archive::Selection, put: impl Fn(Piece) -> Result<(), ()>) -> Result<(), ()> {
     loop {
         let window = match selection.window() {
             Ok(window) => window,
             // The answer breaks off: the reader must not take it for all.
-            Err(error) => return pieces.blocking_send(Err(error)).unwrap_or_default(),
+            Err(error) => return put(Err(error)),
         };
         if window.is_empty() {
-            return;
+            return put(Ok(None));
         }
         let mut piece = Vec::with_capacity(PIECE);
         let last = window.len() - 1;
         for (number, event) in window.into_iter().enumerate() {
             piece.extend_from_slice(&event.text);
             piece.push(b'\n');
-            if (piece.len() >= PIECE || number == last)
-                && pieces.blocking_send(Ok(std::mem::take(&mut piece).into())).is_err()
-            {
-                return;
+            if piece.len() >= PIECE || number == last {
+                put(Ok(Some(std::mem::take(&mut piece).into())))?;
             }
         }
     }

@@ -23,7 +23,7 @@ mod wire;
 
 pub use access::{Access, Role, Tokens};
 pub use admin::{Admin, Running, router as admin_router, routes};
-pub use archives::ArchiveView;
+pub use archives::{ArchiveView, exported};
 pub use events::{ENVELOPE_BYTES, source as put_source};
 pub use hooks::Hook;
 pub use rates::Rates;

@@ -277,6 +277,35 @@ fn segments_are_opened_for_the_windows_that_want_them() {
     assert!(windows > 2, "{windows} windows");
 }
 
+/// An export that nobody reads lets go of what it holds, and is not taken for all.
+#[test]
+fn an_export_that_is_not_read_ends() {
+    let text: String =
+        (0..3000).map(|n| line(n, n).replace("\"id\"", &format!("\"pad\":\"{}\",\"id\"", "x".repeat(2000)))).collect();
+    let disk = Disk::new(&[("x.jsonl", text)]);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        for (what, patience, reads) in
+            [("read", Duration::from_secs(20), true), ("not read", Duration::from_millis(50), false)]
+        {
+            let (held, mut free) = tokio::sync::oneshot::channel::<()>();
+            let body = sluice::api::exported(disk.archives.select("a", 0, i64::MAX), held, patience);
+            if !reads {
+                assert!((&mut free).await.is_err(), "it lets go");
+            }
+            let all = axum::body::to_bytes(body, usize::MAX).await;
+            match all {
+                Ok(all) => assert!(reads && all.iter().filter(|byte| **byte == b'\n').count() == 3000, "{what}"),
+                Err(error) => assert!(!reads, "{what}: {error}"),
+            }
+            if reads {
+                assert!(free.await.is_err(), "it lets go");
+            }
+        }
+    });
+}
+
 /// What an archive has kept for longer than its retention goes, file by file; sealing makes nothing younger.
 #[test]
 fn archives_age() {
