@@ -15,7 +15,7 @@ use crate::event::{Scanner, Tree};
 use crate::time;
 use prometheus_client::metrics::counter::Counter;
 use segment::Sealed;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -38,8 +38,8 @@ pub struct Archives {
     counted: Mutex<HashMap<PathBuf, Held>>,
     /// Those that were written to, by folder.
     appenders: Mutex<BTreeMap<PathBuf, Arc<Appender>>>,
-    /// Files, and places in them, that were found damaged.
-    damage: Mutex<BTreeSet<(PathBuf, u64)>>,
+    /// Files, and places in them, that were found damaged, with the times that their events can have had.
+    damage: Mutex<BTreeMap<(PathBuf, u64), (i64, i64)>>,
     damaged: Counter,
 }
 
@@ -252,7 +252,7 @@ impl Archives {
             aged = aged.and(one);
         }
         lock(&self.counted).retain(|path, _| path.exists());
-        lock(&self.damage).retain(|(path, _)| path.exists());
+        lock(&self.damage).retain(|(path, _), _| path.exists());
         aged
     }
 
@@ -282,16 +282,20 @@ impl Archives {
         }
     }
 
-    /// Damaged places of an archive that are known.
-    pub fn damage(&self, folder: &str) -> usize {
+    /// Damaged places of an archive that are known, and can have held events from a time on, up to and without another.
+    pub fn damage(&self, folder: &str, from: i64, till: i64) -> usize {
         let folder = self.root.join(folder);
-        lock(&self.damage).iter().filter(|(path, _)| path.parent() == Some(&folder)).count()
+        let within = |((path, _), times): &(&(PathBuf, u64), &(i64, i64))| {
+            path.parent() == Some(&folder) && times.1 >= from && times.0 < till
+        };
+        lock(&self.damage).iter().filter(within).count()
     }
 
-    /// Notes that a place of a file cannot be read, once.
-    fn damaged(&self, path: &Path, place: u64, why: &str) {
+    /// Notes that a place of a file, with events of these times, cannot be read, once.
+    fn damaged(&self, (path, place): (&Path, u64), times: (i64, i64), why: &str) {
         let mut damage = lock(&self.damage);
-        if damage.len() < DAMAGED && damage.insert((path.to_owned(), place)) {
+        if damage.len() < DAMAGED && !damage.contains_key(&(path.to_owned(), place)) {
+            damage.insert((path.to_owned(), place), times);
             self.damaged.inc();
             let file = path.display();
             tracing::error!("archived events in {file} cannot be read: {why}; they are left out, the others are not");

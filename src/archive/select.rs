@@ -5,7 +5,7 @@
 //! such events are read for it, which are few where events were archived about in order, and all where they were not.
 
 use super::segment::{self, Block, Sealed};
-use super::{Archives, Form, Segment, event_time};
+use super::{Archives, DAMAGED, Form, Segment, event_time};
 use crate::event::Scanner;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -29,6 +29,9 @@ pub struct Event {
     /// All of it, without a line end.
     pub text: Vec<u8>,
 }
+
+/// The times of what may have been anything.
+const ALL: (i64, i64) = (i64::MIN, i64::MAX);
 
 /// Time, segment by number, and place among the segment's lines.
 type Place = (i64, u32, u64);
@@ -154,7 +157,7 @@ impl Window {
                 // It is not kept any longer.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(error) if is_damage(&error) => {
-                    archives.damaged(&segment.path, u64::MAX, &error.to_string());
+                    archives.damaged((&segment.path, u64::MAX), ALL, &error.to_string());
                     // What can be read without the index is, up to whatever else is damaged.
                     let all = segment::unpacked(&segment.path);
                     all.and_then(|mut all| self.lines(archives, segment, 0, &mut all)).unwrap_or_default();
@@ -172,7 +175,9 @@ impl Window {
             }
             match sealed.lines(&block) {
                 Ok(lines) => self.lines(archives, segment, block.offset, &mut &lines[..])?,
-                Err(error) if is_damage(&error) => archives.damaged(&segment.path, block.at, &error.to_string()),
+                Err(error) if is_damage(&error) => {
+                    archives.damaged((&segment.path, block.at), block.times, &error.to_string());
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -193,16 +198,25 @@ impl Window {
     }
 
     fn lines(&mut self, archives: &Archives, segment: &Segment, base: u64, input: &mut impl BufRead) -> io::Result<()> {
-        segment::each_line(input, |offset, line| {
+        let (mut times, mut damaged) = ((i64::MAX, i64::MIN), Vec::new());
+        let read = segment::each_line(input, |offset, line| {
             let text = line.trim_ascii_end();
             match event_time(text, &mut self.scanner) {
-                Ok(Some(time)) => self.put((time, segment.number, base + offset), text),
+                Ok(Some(time)) => {
+                    times = (times.0.min(time), times.1.max(time));
+                    self.put((time, segment.number, base + offset), text);
+                }
                 // Without a time it is in no range of times.
                 Ok(None) => {}
-                Err(why) => archives.damaged(&segment.path, base + offset, why),
+                Err(why) if damaged.len() < DAMAGED => damaged.push((base + offset, why)),
+                Err(_) => {}
             }
             Ok(())
-        })
+        });
+        // Such a line was written among the others.
+        let times = if times.0 <= times.1 { times } else { ALL };
+        damaged.into_iter().for_each(|(place, why)| archives.damaged((&segment.path, place), times, why));
+        read
     }
 
     fn put(&mut self, place: Place, text: &[u8]) {

@@ -134,15 +134,15 @@ impl Replay {
         });
         let (folder, own) = found.ok_or("its archive does not exist any more")?;
         // What was sent before a restart is sent again from its last second on, with the same ids.
-        let from = self.item.reached.map_or(from, |reached| reached.max(from));
+        let begin = self.item.reached.map_or(from, |reached| reached.max(from));
         let archives = registry.archives();
         if self.item.expected.is_none() {
-            let expected = archives.at_most(&folder, from, till);
+            let expected = archives.at_most(&folder, begin, till);
             if !self.insist(move |item| item.expected = Some(expected)) {
                 return Ok(End::Draining);
             }
         }
-        let mut selection = archives.select(&folder, from, till);
+        let mut selection = archives.select(&folder, begin, till);
         let info = Arc::new(self.info()?);
         loop {
             let mut window = selection.window().map_err(|error| format!("its archive cannot be read: {error}"))?;
@@ -165,7 +165,7 @@ impl Replay {
                 }
             }
         }
-        Ok(if self.is_cancelled() { End::Cancelled } else { End::Through(archives.damage(&folder)) })
+        Ok(if self.is_cancelled() { End::Cancelled } else { End::Through(archives.damage(&folder, from, till)) })
     }
 
     /// Leaves events in the journal, however long it takes; `false` when the process drains.

@@ -230,8 +230,44 @@ fn damage_costs_what_it_hit() {
             assert!(left.contains(&(numbers.len() - 2)), "{what}: {} are left", numbers.len());
             assert!(numbers.contains(&1000) && numbers.last() == Some(&1001), "{what}: the others are whole");
             assert!((1..=2).contains(&disk.damaged.get()), "{what}: {}", disk.damaged.get());
-            assert_eq!(disk.archives.damage("a") as u64, disk.damaged.get());
+            assert_eq!(disk.archives.damage("a", 0, i64::MAX) as u64, disk.damaged.get());
         }
+    }
+}
+
+/// What is damaged is missing from the ranges of times that it can have had events of, and from no other.
+#[test]
+fn damage_is_missing_where_it_was() {
+    let lines = |seconds: std::ops::Range<u64>| seconds.map(|second| line(second, second)).collect::<String>();
+    let sealed = |seconds| {
+        let disk = Disk::new(&[("x.jsonl", lines(seconds))]);
+        disk.seal();
+        std::fs::read(disk.path("x.jsonl.zst")).expect("a file")
+    };
+    let mut block = sealed(100..200);
+    block[50] ^= 0x40;
+    let mut index = sealed(100..200);
+    let end = index.len() - 20;
+    index[end] ^= 0x40;
+    let plain = format!("{}?\n{}", lines(100..150), lines(150..200)).into_bytes();
+    let rows = [
+        ("a block", "x.jsonl.zst", block, false),
+        ("a line", "x.jsonl", plain, false),
+        ("a line of nothing but such lines", "x.jsonl", b"?\n".to_vec(), true),
+        ("the index", "x.jsonl.zst", index, true),
+    ];
+    for (what, name, bytes, anywhere) in rows {
+        let disk = Disk::new(&[("w.jsonl", lines(0..100)), ("y.jsonl", lines(200..300))]);
+        std::fs::write(disk.path(name), bytes).expect("a file");
+        disk.numbers();
+        assert_eq!(disk.damaged.get(), 1, "{what}");
+        let missing = |from: i64, till: i64| disk.archives.damage("a", (NINE + from) * 1000, (NINE + till) * 1000);
+        for (from, till, within) in
+            [(0, 100, anywhere), (0, 101, true), (150, 160, true), (199, 300, true), (200, 300, anywhere)]
+        {
+            assert_eq!(missing(from, till), usize::from(within), "{what}: {from} to {till}");
+        }
+        assert_eq!(disk.archives.damage("b", 0, i64::MAX), 0, "{what}");
     }
 }
 
