@@ -33,6 +33,8 @@ pub struct Admin {
     pub taps: Arc<Taps>,
     /// Names of sources.
     pub sources: Vec<String>,
+    /// Largest event that an archive takes, its envelope included.
+    pub event_bytes: usize,
     /// Who may call from another machine.
     pub tokens: Tokens,
     /// Whether the process is about to end.

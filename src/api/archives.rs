@@ -232,26 +232,27 @@ pub async fn import(
         Ok(body) => body,
         Err(answer) => return answer,
     };
-    let (lines, count) = match lines(&body) {
+    let most = admin.event_bytes;
+    let (lines, count) = match lines(&body, most) {
         Ok(lines) => lines,
         Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
     };
     match tokio::task::spawn_blocking(move || appender.append(&lines)).await {
-        Ok(Ok(())) => axum::Json(serde_json::json!({ "imported": count })).into_response(),
+        Ok(Ok(())) => axum::Json(serde_json::json!({ "imported": count, "event_bytes": most })).into_response(),
         Ok(Err(error)) => problem(StatusCode::INSUFFICIENT_STORAGE, &format!("cannot write: {error}")),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 
 /// The lines of a body, each an event, and how many they are.
-fn lines(body: &[u8]) -> Result<(Vec<u8>, u64), String> {
+fn lines(body: &[u8], most: usize) -> Result<(Vec<u8>, u64), String> {
     let (mut lines, mut count) = (Vec::with_capacity(body.len() + 1), 0);
     for (number, line) in (1..).zip(body.split(|byte| *byte == b'\n')) {
         let line = line.trim_ascii();
         if line.is_empty() {
             continue;
         }
-        archive::check(line).map_err(|why| format!("line {number}: {why}"))?;
+        archive::check(line, most).map_err(|why| format!("line {number}: {why}"))?;
         lines.extend_from_slice(line);
         lines.push(b'\n');
         count += 1;

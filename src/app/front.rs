@@ -223,7 +223,7 @@ fn publish(config: &Config, identity: &Identity, view: &Arc<ArcSwap<View>>, inle
     })
 }
 
-fn event_bytes(config: &Config) -> usize {
+pub(super) fn event_bytes(config: &Config) -> usize {
     usize::try_from(config.limits.event_bytes.0).unwrap_or(usize::MAX)
 }
 

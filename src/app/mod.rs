@@ -8,7 +8,7 @@ mod front;
 mod made;
 mod sources;
 
-use crate::api::{Admin, Running};
+use crate::api::{Admin, ENVELOPE_BYTES, Running};
 use crate::careful::Careful;
 use crate::catalog::{Catalog, Target};
 use crate::config::Loaded;
@@ -188,6 +188,7 @@ impl App {
             view: Arc::clone(&view),
             taps: Arc::clone(&taps),
             sources: names(&config, &options.extra),
+            event_bytes: front::event_bytes(&config) + ENVELOPE_BYTES,
             tokens,
             stop: drain.clone(),
         });

@@ -361,11 +361,17 @@ fn stem<'p>(path: &'p Path, end: &str) -> Option<&'p str> {
     path.file_name()?.to_str()?.strip_suffix(end)
 }
 
-/// Whether a text can be archived: an event with what every event has.
+/// Whether a text can be archived: an event with what every event has, of no more bytes than one can have here.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn check(text: &[u8]) -> Result<(), String> {
+pub fn check(text: &[u8], most: usize) -> Result<(), String> {
+    if text.len() > most {
+        let bytes = text.len();
+        return Err(format!(
+            "the event has {bytes} bytes, and the limit is {most} (`limits.event_bytes`, and its envelope)"
+        ));
+    }
     let tree = Tree::parse(text).map_err(|fault| format!("no event: {fault}"))?;
     let missing = ["id", "detail-type", "source", "time", "detail"]
         .iter()

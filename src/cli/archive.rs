@@ -84,6 +84,8 @@ struct Archives {
 #[derive(Deserialize)]
 struct Imported {
     imported: u64,
+    /// The largest event that is taken.
+    event_bytes: usize,
 }
 
 impl Archive {
@@ -148,14 +150,14 @@ fn import(name: &str, file: PathBuf, place: &Place) -> Result<(), Failed> {
         let answer: Imported = serde_json::from_str(&answer)
             .map_err(|error| Failed::new(Exit::Unreachable, format!("not our API: {error}")))?;
         *imported += answer.imported;
-        Ok::<(), Failed>(())
+        Ok::<usize, Failed>(answer.event_bytes)
     };
-    // That there is such an archive is said before anything is read.
-    send(&mut batch, &mut imported)?;
+    // That there is such an archive is said before anything is read, and what it takes.
+    let most = send(&mut batch, &mut imported)?;
     recorded::each(&[file], |file, number, text| {
         let bad =
             |why: String| after(imported, Failed::new(Exit::Config, format!("{}:{number}: {why}", file.display())));
-        archive::check(text).map_err(bad)?;
+        archive::check(text, most).map_err(bad)?;
         let text = std::str::from_utf8(text).map_err(|error| bad(error.to_string()))?;
         if text.len() > BATCH {
             return Err(bad(format!("the event has more than {BATCH} bytes")));

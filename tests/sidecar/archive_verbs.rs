@@ -65,6 +65,17 @@ fn archives_go_out_and_in() {
         "bad.jsonl:2: no event: `detail-type` is missing",
     );
     running.check(&["archive", "import", "week"], &line(5).replace("2024-", "24-"), 78, "", "-:1: `time` is no time");
+    let large = line(6).replace("\"n\":", &format!("\"x\":\"{}\",\"n\":", "x".repeat(400_000)));
+    let said = format!("-:2: the event has {} bytes, and the limit is {}", large.trim_end().len(), (256 + 64) << 10);
+    running.check(&["archive", "import", "week"], &[line(7), large.clone()].concat(), 78, "", &said);
+    let said = crate::process::exchange(
+        &running.url["http://".len()..],
+        "POST /api/v1/archives/week/events",
+        &[],
+        large.as_bytes(),
+    );
+    let (status, _, text) = said.expect("an answer");
+    assert!(status == 400 && text.contains("line 1: the event has 400"), "{status} {text}");
     for verb in ["import", "export"] {
         running.check(&["archive", verb, "nope"], "", 1, "", "Archive nope does not exist.");
     }
