@@ -3,6 +3,8 @@
 //! In: heads and bodies of requests. Out: callers, or why they are nobody. Promises: without tokens and keys everybody is
 //! the owner; with any, nobody gets in without one. Leaves to others: signatures (`sigv4`), policies (`resources`).
 
+use super::Failures;
+use super::server::Peer;
 use super::sigv4::{self, Claim, Keys};
 use crate::config::Config;
 use crate::config::access::{FormedToken, Token};
@@ -86,6 +88,7 @@ pub struct Access {
     /// Tokens.
     pub tokens: Tokens,
     keys: Option<Keys>,
+    failures: Failures,
     home: Scope,
 }
 
@@ -113,7 +116,8 @@ impl Access {
         let auth = config.server.auth.as_ref();
         let tokens = auth.and_then(|auth| auth.bearer.as_deref()).unwrap_or_default();
         let keys = auth.and_then(|auth| auth.keys.as_ref()).map(|_| Keys::new(&config.keys));
-        Self { tokens: Tokens::new(tokens), keys, home }
+        let failures = Failures::new(auth.map_or(0, |auth| auth.failures_per_minute.get()));
+        Self { tokens: Tokens::new(tokens), keys, failures, home }
     }
 
     /// Whether everybody may call.
@@ -121,14 +125,43 @@ impl Access {
         self.keys.is_none() && self.tokens.is_empty()
     }
 
-    /// Reads who a request is from, before its body.
+    /// What a request may do by its token alone. `now` is in seconds since the epoch.
     ///
     /// # Errors
-    /// It says nothing, or nothing that can be true.
-    pub fn claimed(&self, head: &Parts) -> Result<Claimed, ApiError> {
+    /// Too many requests from its address have failed.
+    pub fn token(&self, headers: &HeaderMap, peer: Option<Peer>, now: i64) -> Result<Option<Role>, ApiError> {
+        self.admit(peer, now)?;
+        let role = self.tokens.role(headers);
+        if role.is_none() {
+            self.failed(peer, now);
+        }
+        Ok(role)
+    }
+
+    fn admit(&self, peer: Option<Peer>, now: i64) -> Result<(), ApiError> {
+        peer.map_or(Ok(()), |Peer(peer)| self.failures.admit(peer.ip(), now))
+    }
+
+    fn failed(&self, peer: Option<Peer>, now: i64) {
+        if let Some(Peer(peer)) = peer {
+            self.failures.note(peer.ip(), now);
+        }
+    }
+
+    /// Reads who a request is from, before its body. `now` is in seconds since the epoch.
+    ///
+    /// # Errors
+    /// It says nothing, or nothing that can be true, or too many requests from its address have failed.
+    pub fn claimed(&self, head: &Parts, now: i64) -> Result<Claimed, ApiError> {
         if self.is_open() {
             return Ok(Claimed::Everybody);
         }
+        let peer = head.extensions.get::<Peer>().copied();
+        self.admit(peer, now)?;
+        self.claim(head).inspect_err(|_| self.failed(peer, now))
+    }
+
+    fn claim(&self, head: &Parts) -> Result<Claimed, ApiError> {
         if let Some(role) = self.tokens.role(&head.headers) {
             return Ok(Claimed::Token(role));
         }
@@ -163,7 +196,9 @@ impl Access {
             }
             Claimed::Signed(claim) => {
                 let keys = self.keys.as_ref().ok_or_else(nobody)?;
-                let key: Arc<sigv4::Key> = keys.verify(&claim, head, body, now)?;
+                let verified = keys.verify(&claim, head, body, now);
+                let peer = head.extensions.get::<Peer>().copied();
+                let key: Arc<sigv4::Key> = verified.inspect_err(|_| self.failed(peer, now))?;
                 if !is_read(action) {
                     keys.once(&claim, connection, now)?;
                 }

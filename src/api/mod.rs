@@ -10,6 +10,7 @@ mod archives;
 mod cloud;
 mod dlq;
 mod events;
+mod failures;
 mod hooks;
 pub mod model;
 mod rates;
@@ -25,6 +26,7 @@ pub use access::{Access, Role, Tokens};
 pub use admin::{Admin, Running, router as admin_router, routes};
 pub use archives::{ArchiveView, exported};
 pub use events::{ENVELOPE_BYTES, source as put_source};
+pub use failures::Failures;
 pub use hooks::Hook;
 pub use rates::Rates;
 pub use replays::{ReplayView, Wanted};
@@ -144,20 +146,23 @@ async fn local(State(front): State<Arc<Front>>, request: Request<Body>, next: Ne
 
 /// Refuses who shows no token to put events with, where callers are asked who they are.
 async fn known(State(front): State<Arc<Front>>, request: Request<Body>, next: Next) -> Response<Body> {
-    let role = front.access.tokens.role(request.headers());
-    if front.access.is_open() || role.is_some_and(|role| role.may("PutEvents")) {
+    if front.access.is_open() {
         return next.run(request).await;
     }
-    match role {
-        Some(_) => server::problem(StatusCode::FORBIDDEN, "this token is not for putting events"),
-        None => server::problem(StatusCode::UNAUTHORIZED, "`Authorization: Bearer TOKEN` is missing or wrong"),
+    let peer = request.extensions().get::<server::Peer>().copied();
+    match front.access.token(request.headers(), peer, time::wall_millis() / 1000) {
+        Err(error) => server::problem(StatusCode::TOO_MANY_REQUESTS, &error.message),
+        Ok(Some(role)) if role.may("PutEvents") => next.run(request).await,
+        Ok(Some(_)) => server::problem(StatusCode::FORBIDDEN, "this token is not for putting events"),
+        Ok(None) => server::problem(StatusCode::UNAUTHORIZED, "`Authorization: Bearer TOKEN` is missing or wrong"),
     }
 }
 
 /// The EventBridge endpoint.
 async fn aws(State(front): State<Arc<Front>>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let claimed = match front.access.claimed(&parts) {
+    let now = time::wall_millis() / 1000;
+    let claimed = match front.access.claimed(&parts, now) {
         Ok(claimed) => claimed,
         Err(error) => return wire::answer(Err(error)),
     };
@@ -173,7 +178,7 @@ async fn aws(State(front): State<Arc<Front>>, request: Request<Body>) -> Respons
         Err(_) => return wire::answer(Err(ApiError::new("SerializationException", "the body did not come whole"))),
     };
     let connection = parts.extensions.get::<server::Connection>().map_or(0, |connection| connection.0);
-    let caller = front.access.caller(claimed, (&parts, &bytes), action, (connection, time::wall_millis() / 1000));
+    let caller = front.access.caller(claimed, (&parts, &bytes), action, (connection, now));
     let checked = caller.and_then(|caller| {
         front.rates.admit(&caller.scope, action)?;
         let mut members = wire::members(&bytes)?;

@@ -7,6 +7,7 @@ use super::{Outside, de, outside, yaml};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::HashSet;
+use std::num::NonZeroU32;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,14 @@ pub struct ServerAuth {
     /// Version 4) are verified, a key's account is its caller's, and policies of buses are enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<PathBuf>,
+    /// Requests to `listen` from one address that may fail to authenticate within a minute; beyond, it is told to come
+    /// again (`ThrottlingException`, 429) and nothing is verified until the minute is over.
+    #[serde(default = "failures_per_minute")]
+    pub failures_per_minute: NonZeroU32,
+}
+
+fn failures_per_minute() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(299)
 }
 
 /// A token: a text, whose holder may do everything, or a mapping.

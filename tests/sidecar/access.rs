@@ -56,7 +56,7 @@ pub fn answer(endpoint: &Endpoint, request: &Signed) -> (u16, Value) {
 }
 
 fn start() -> Endpoint {
-    Endpoint::start_beside(&[("keys.yaml", &keys())], ", auth: { keys: keys.yaml }", "")
+    Endpoint::start_beside(&[("keys.yaml", &keys())], ", auth: { keys: keys.yaml, failures_per_minute: 1000000 }", "")
 }
 
 /// Makes a request wrong; the code, and a part of the message.
@@ -315,7 +315,9 @@ fn roles_bound_what_a_caller_may_do() {
     // `printf %s pppppppppppppppppppppppppppppppp | sha256sum`
     let put = "{ sha256: a7cbbfdfe39c7df7502aa43b785e40940817b89fbff7834b364d2e343c80c25c, role: put }";
     let [(_, admin), (_, reader), _] = TOKENS;
-    let auth = format!(", auth: {{ bearer: [{admin}, {{ token: {reader}, role: read }}, {put}], keys: keys.yaml }}");
+    let auth = format!(
+        ", auth: {{ bearer: [{admin}, {{ token: {reader}, role: read }}, {put}], keys: keys.yaml, failures_per_minute: 100000 }}"
+    );
     let endpoint = Endpoint::start_beside(&[("keys.yaml", &keys())], &auth, "");
     let bearer = |token: &str, action: &str| {
         let headers = [("X-Amz-Target", format!("AWSEvents.{action}")), ("Authorization", format!("Bearer {token}"))];

@@ -24,6 +24,7 @@ mod edits;
 mod egress;
 mod endpoint;
 mod explain;
+mod failures;
 mod flags;
 mod functions;
 mod http_out;
