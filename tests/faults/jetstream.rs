@@ -10,7 +10,7 @@ const TO_STREAM: [u64; 7] = [0, 1, 2, 3, 4, 5, 6];
 
 /// F04.
 pub fn server_and_process_die(stage: &Stage) {
-    let (events, deaths) = stage.pick((200_000, 10), (30_000, 2));
+    let (events, deaths) = stage.pick((300_000, 10), (30_000, 2));
     let (nats, topic, out) = (stage.nats(), stage.name("f04"), stage.name("f04-out"));
     let plain = |_: &mut async_nats::jetstream::stream::Config| {};
     nats.stream(&topic, &format!("{topic}.>"), plain);
@@ -26,12 +26,13 @@ pub fn server_and_process_die(stage: &Stage) {
     let mut running = sluice.start(&[]);
     until("events flow", LONG, || nats.try_count(&out).is_some_and(|count| count > 0));
     for death in 0..2 * deaths {
-        pass(rng.millis(100, 400));
+        pass(rng.millis(50, 200));
         match death % 2 {
             0 => nats.crash(),
             _ => {
                 running.kill();
-                running = sluice.start(&[]);
+                // The server may die before it is up.
+                running = sluice.start(&["--wait"]);
             }
         }
         let begin = Instant::now();
