@@ -8,7 +8,7 @@ use crate::control::Control;
 use crate::metrics::{Metrics, labels};
 use crate::time;
 use notify::{Config as WatchConfig, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -75,6 +75,13 @@ impl Reloader {
         }
         if !loaded.config.kept_by_brokers().eq(self.current.kept_by_brokers()) {
             return Err("`durability: broker` is set and taken away at start only; restart for it".into());
+        }
+        let archives = |config: &Config| {
+            let all = config.buses.iter().filter_map(|(name, bus)| Some((name.clone(), bus.archives.clone()?)));
+            all.collect::<BTreeMap<_, _>>()
+        };
+        if archives(&loaded.config) != archives(&self.current) {
+            return Err("`archives` of a bus is set and changed at start only; restart for it".into());
         }
         if loaded.config.keys != self.current.keys {
             // What is in effect must not wait for them.

@@ -88,7 +88,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &["catalog", "pattern", "schedule", "transform", "event", "plan", "time", "webhook", "egress"]),
-    ("archive", &["event", "time"]),
+    ("archive", &["catalog", "event", "kafka", "nats", "time"]),
     ("resources", &["catalog", "pattern", "plan", "schedule", "transform"]),
     ("store", &["resources"]),
     ("control", &["archive", "catalog", "plan", "planted", "resources", "store", "time"]),

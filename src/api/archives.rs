@@ -131,7 +131,7 @@ fn view(archives: &Archives, (scope, name): (Scope, String), item: &Item) -> Arc
         bus: bus.unwrap_or_default().to_owned(),
         events: held.events,
         bytes: held.bytes,
-        retention_days: item.settings.get("RetentionDays").and_then(serde_json::Value::as_i64).unwrap_or(0),
+        retention_days: item.days(),
         pattern: item.setting("EventPattern").map(str::to_owned),
         name,
         account: scope.account,
@@ -161,8 +161,10 @@ pub async fn export(
 
 /// All events as lines. Whoever takes nothing of them for `patience` gets no more, and an answer that breaks off: it is
 /// not all. `held` is let go when nothing more is read from the disk.
-pub fn exported(mut selection: archive::Selection, held: impl Send + 'static, patience: Duration) -> Body {
+pub fn exported(selection: archive::Selection, held: impl Send + 'static, patience: Duration) -> Body {
     let (pieces, sent) = mpsc::channel(PIECES);
+    let reader = pieces.clone();
+    let mut selection = selection.unless(move || reader.is_closed());
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         let put = |piece: Piece| {
@@ -174,7 +176,7 @@ pub fn exported(mut selection: archive::Selection, held: impl Send + 'static, pa
         };
         // Who does not take them has gone, or is told by the end that is missing.
         send(&mut selection, put).unwrap_or_default();
-        drop(held);
+        drop((selection, held));
     });
     Body::from_stream(futures_util::stream::unfold(Some(sent), async |sent| {
         let mut sent: mpsc::Receiver<Piece> = sent?;
@@ -213,7 +215,8 @@ fn send(selection: &mut archive::Selection, put: impl Fn(Piece) -> Result<(), ()
     }
 }
 
-/// `POST /api/v1/archives/{archive}/events`: JSON lines, all of them or none; they are on the disk when this answers.
+/// `POST /api/v1/archives/{archive}/events`: JSON lines, all of them or none; they are on the disk, or the
+/// broker has them, when this answers.
 pub async fn import(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
@@ -222,9 +225,9 @@ pub async fn import(
 ) -> Response<Body> {
     let found = registry(&admin).and_then(|registry| {
         let (scope, item) = find(&registry, &name, &wanted)?;
-        Ok(registry.archives().appender(&item.folder(&scope, &name)))
+        Ok((Arc::clone(registry.archives()), item.folder(&scope, &name)))
     });
-    let appender = match found {
+    let (archives, folder) = match found {
         Ok(found) => found,
         Err((status, why)) => return problem(status, &why),
     };
@@ -237,8 +240,12 @@ pub async fn import(
         Ok(lines) => lines,
         Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
     };
-    match tokio::task::spawn_blocking(move || appender.append(&lines)).await {
+    match tokio::task::spawn_blocking(move || archives.import(&folder, &lines)).await {
         Ok(Ok(())) => axum::Json(serde_json::json!({ "imported": count, "event_bytes": most })).into_response(),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
+            let help = "send them again: what is archived twice is read once";
+            problem(StatusCode::SERVICE_UNAVAILABLE, &format!("cannot write: {error}; {help}"))
+        }
         Ok(Err(error)) => problem(StatusCode::INSUFFICIENT_STORAGE, &format!("cannot write: {error}")),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }

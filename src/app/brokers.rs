@@ -1,6 +1,6 @@
 //! What the brokers must have before anything starts: topics, streams, and room for the largest event.
 
-use super::{Exit, Failed};
+use super::{Exit, Failed, archives};
 use crate::api::ENVELOPE_BYTES;
 use crate::catalog::{KafkaTarget, NatsClient, Target, TargetKind, TopicShape};
 use crate::config::check::clients;
@@ -95,6 +95,7 @@ pub fn prepare_targets(targets: &[Target], needs: &Needs) -> Result<(), Failed> 
     let queues: Vec<&String> =
         targets.iter().filter_map(|target| target.dead_letter.as_ref()).chain(&needs.queues).collect();
     for target in targets {
+        archives::prepare(target, needs)?;
         if let TargetKind::Nats(nats) = &target.kind {
             needs.runtime.block_on(nats::check_target(&target.name, nats, needs.event_bytes))?;
         }
@@ -160,7 +161,7 @@ fn prepare_topic(cluster: &Cluster, name: &str, kafka: &KafkaTarget, queue: bool
 }
 
 /// Whether a topic takes the largest event.
-fn takes(cluster: &Cluster, whose: &str, topic: &str, event_bytes: u64) -> Result<(), Failed> {
+pub(super) fn takes(cluster: &Cluster, whose: &str, topic: &str, event_bytes: u64) -> Result<(), Failed> {
     let wanted = event_bytes + RECORD_OVERHEAD;
     let Some(largest) = cluster.largest_record(topic).filter(|largest| *largest < wanted) else { return Ok(()) };
     let message = format!(

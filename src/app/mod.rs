@@ -3,6 +3,7 @@
 //! A process's life: check the brokers, lock the data directory, publish the first plan, start workers, then sources;
 //! run until a signal, the end of all input, or trouble; drain with a deadline.
 
+mod archives;
 mod brokers;
 mod front;
 mod made;
@@ -10,7 +11,7 @@ mod sources;
 
 use crate::api::{Admin, ENVELOPE_BYTES, Running};
 use crate::careful::Careful;
-use crate::catalog::{Catalog, Target};
+use crate::catalog::{Catalog, FILE_ARCHIVE_TARGETS, Target};
 use crate::config::Loaded;
 use crate::config::model::Config;
 use crate::config::values::Listen;
@@ -396,7 +397,10 @@ fn prepare(
     let event_bytes = config.limits.event_bytes.0;
     let needs = brokers::Needs { event_bytes, partitions, queues, runtime: runtime.clone() };
     let targets: Vec<_> = catalog.targets().cloned().collect();
-    wait_for(wait, || brokers::prepare_targets(&targets, &needs))?;
+    wait_for(wait, || {
+        brokers::prepare_targets(&targets, &needs)?;
+        archives::prepare_buses(catalog, &needs)
+    })?;
     Ok(needs)
 }
 
@@ -495,7 +499,8 @@ fn publisher(
     Box::new(move |plan: Plan| {
         // Brokers are asked about new and changed targets only: a change of rules needs none of them. Targets that
         // callers name by their ARN are found out about when they are used.
-        let known = |target: &Target| target.name.starts_with("arn:") || prepared.get(&target.name) == Some(target);
+        let callers = |name: &str| name.starts_with("arn:") && !name.starts_with(FILE_ARCHIVE_TARGETS);
+        let known = |target: &Target| callers(&target.name) || prepared.get(&target.name) == Some(target);
         let fresh: Vec<Target> = plan.targets.iter().filter(|target| !known(target)).cloned().collect();
         brokers::prepare_targets(&fresh, &needs).map_err(|failed| failed.message)?;
         prepared = by_name(&plan.targets);

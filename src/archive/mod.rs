@@ -1,18 +1,24 @@
-//! Archives on the disk: folders of segments, files of one event a line.
+//! Archives on the disk: folders of segments, files of one event a line; and those that a broker keeps (`broker`).
 //!
 //! In: lines; folders and times. Out: how much archives hold, and their events in order of time. Promises: lines are on
 //! the disk when [`Appender::append`] returns, in a plain file; a plain file that is full or old is sealed, which a crash
 //! at any point neither loses nor repeats; memory is bounded. Leaves to others: which archives there are (`resources`),
-//! when to seal and to age (`service`).
+//! when to seal and to age (`service`), writing what is delivered to a broker (`deliver`).
 
+mod broker;
 mod segment;
 mod select;
+mod stream;
+mod topic;
 
+pub use broker::ARCHIVE_HEADER;
 pub use segment::Held;
 pub use select::{Event, Selection};
 
+use crate::catalog::Storage;
 use crate::event::{Scanner, Tree};
 use crate::time;
+use broker::Broker;
 use prometheus_client::metrics::counter::Counter;
 use segment::Sealed;
 use std::collections::{BTreeMap, HashMap};
@@ -20,6 +26,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::Handle;
 
 const DAY_MILLIS: i64 = 24 * 3_600_000;
 /// Bytes beyond which a plain segment is full.
@@ -38,6 +45,8 @@ pub struct Archives {
     counted: Mutex<HashMap<PathBuf, Held>>,
     /// Those that were written to, by folder.
     appenders: Mutex<BTreeMap<PathBuf, Arc<Appender>>>,
+    /// Those that a broker keeps, by folder.
+    brokers: Mutex<BTreeMap<String, Arc<Broker>>>,
     /// Files, and places in them, that were found damaged, with the times that their events can have had.
     damage: Mutex<BTreeMap<(PathBuf, u64), (i64, i64)>>,
     damaged: Counter,
@@ -155,8 +164,42 @@ fn sealed_path(plain: &Path) -> PathBuf {
 impl Archives {
     /// The archives below a folder. `damaged` counts what cannot be read of them.
     pub fn new(root: PathBuf, damaged: Counter) -> Arc<Self> {
-        let (counted, appenders, damage) = Default::default();
-        Arc::new(Self { root, counted, appenders, damage, damaged })
+        let (counted, appenders, brokers, damage) = Default::default();
+        Arc::new(Self { root, counted, appenders, brokers, damage, damaged })
+    }
+
+    /// Has an archive kept where it says, and for so many days; 0 is for ever.
+    pub fn keep(&self, folder: &str, storage: &Storage, days: i64, runtime: &Handle) {
+        let mut brokers = lock(&self.brokers);
+        if *storage == Storage::Disk {
+            brokers.remove(folder);
+        } else if !brokers.get(folder).is_some_and(|known| known.becomes(storage, days)) {
+            brokers.insert(folder.to_owned(), Arc::new(Broker::new(folder, storage, days, runtime)));
+        }
+    }
+
+    fn broker(&self, folder: &str) -> Option<Arc<Broker>> {
+        lock(&self.brokers).get(folder).cloned()
+    }
+
+    /// Adds whole lines to an archive; the disk or the broker has them when this returns.
+    ///
+    /// # Errors
+    /// They could not be written, or it is not sure that they are.
+    pub fn import(&self, folder: &str, lines: &[u8]) -> io::Result<()> {
+        match self.broker(folder) {
+            Some(broker) => broker.write(lines),
+            None => self.appender(folder).append(lines),
+        }
+    }
+
+    /// Counts what somebody has asked for of those that a broker keeps, until told to stop; the next call goes on.
+    ///
+    /// # Errors
+    /// A broker does not answer; what was counted before is as it was.
+    pub fn count(&self, stop: impl Fn() -> bool) -> io::Result<()> {
+        let brokers: Vec<Arc<Broker>> = lock(&self.brokers).values().cloned().collect();
+        brokers.iter().map(|broker| broker.count(self, &stop)).fold(Ok(()), Result::and)
     }
 
     /// What writes to an archive.
@@ -166,8 +209,12 @@ impl Archives {
         Arc::clone(lock(&self.appenders).entry(folder.clone()).or_insert_with(new))
     }
 
-    /// What an archive holds. Only what is new since the last time is read.
+    /// What an archive holds. Only what is new since the last time is read; of one that a broker keeps it is what
+    /// [`Archives::count`] has counted.
     pub fn held(&self, folder: &str) -> Held {
+        if let Some(broker) = self.broker(folder) {
+            return broker.held();
+        }
         let mut sum = Held::default();
         for segment in self.segments(folder).unwrap_or_default() {
             let known = lock(&self.counted).get(&segment.path).copied();
@@ -184,13 +231,13 @@ impl Archives {
                 }
             };
             lock(&self.counted).insert(segment.path, now);
-            sum = Held { events: sum.events + now.events, bytes: sum.bytes + now.bytes };
+            sum = sum + now;
         }
         sum
     }
 
-    /// At most how many events an archive has from a time on, up to and without another one.
-    pub fn at_most(&self, folder: &str, from: i64, till: i64) -> u64 {
+    /// At most how many events an archive on the disk has from a time on, up to and without another one.
+    fn at_most(&self, folder: &str, from: i64, till: i64) -> u64 {
         let mut sum = 0;
         for segment in self.segments(folder).unwrap_or_default() {
             let sealed =
@@ -252,7 +299,8 @@ impl Archives {
             aged = aged.and(one);
         }
         lock(&self.counted).retain(|path, _| path.exists());
-        lock(&self.damage).retain(|(path, _), _| path.exists());
+        let is_file = |path: &Path| stem(path, PLAIN).or(stem(path, SEALED)).is_some();
+        lock(&self.damage).retain(|(path, _), _| !is_file(path) || path.exists());
         aged
     }
 
@@ -267,11 +315,12 @@ impl Archives {
         Ok(())
     }
 
-    /// Removes all that a deleted archive held.
+    /// Removes all that a deleted archive held; what a broker has of it is for the broker's own retention.
     ///
     /// # Errors
     /// It cannot be removed.
     pub fn remove(&self, folder: &str) -> io::Result<()> {
+        lock(&self.brokers).remove(folder);
         let folder = self.root.join(folder);
         if let Some(appender) = lock(&self.appenders).remove(&folder) {
             *appender.open() = None;
@@ -300,6 +349,13 @@ impl Archives {
             let file = path.display();
             tracing::error!("archived events in {file} cannot be read: {why}; they are left out, the others are not");
         }
+    }
+
+    /// The same of a record that a broker keeps.
+    fn unreadable(&self, folder: &str, partition: u32, offset: u64, why: &str) {
+        let path = self.root.join(folder).join(format!("partition {partition}"));
+        // Its time may have been any.
+        self.damaged((&path, offset), (i64::MIN, i64::MAX), why);
     }
 
     /// The segments of an archive, the oldest first. One that is there in both forms was sealed before a crash.

@@ -49,6 +49,14 @@ pub struct Held {
     pub bytes: u64,
 }
 
+impl std::ops::Add for Held {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { events: self.events + other.events, bytes: self.bytes + other.bytes }
+    }
+}
+
 /// A sealed segment whose index is whole.
 pub struct Sealed {
     file: File,
@@ -83,11 +91,8 @@ impl Sealed {
 
     /// What all of it holds.
     pub fn held(&self) -> Held {
-        let of = |block: &Block| (u64::from(block.lines), u64::from(block.bytes));
-        self.blocks.iter().map(of).fold(Held::default(), |sum, (events, bytes)| Held {
-            events: sum.events + events,
-            bytes: sum.bytes + bytes,
-        })
+        let of = |block: &Block| Held { events: u64::from(block.lines), bytes: u64::from(block.bytes) };
+        self.blocks.iter().map(of).fold(Held::default(), |sum, held| sum + held)
     }
 
     /// Times of its earliest and its latest event.

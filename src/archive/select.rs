@@ -1,9 +1,11 @@
 //! The events of a part of an archive in order of time, a window at a time.
 //!
-//! In: segments. Out: windows of events. Promises: bounded memory, however large the archive is; each event once, what
-//! was archived twice included; damage is passed over. A window is what comes next in order: all segments that can have
-//! such events are read for it, which are few where events were archived about in order, and all where they were not.
+//! In: segments, or the records that a broker keeps. Out: windows of events. Promises: bounded memory, however large the
+//! archive is; each event once, what was archived twice included; damage is passed over. A window is what comes next in
+//! order: all segments, or stretches of partitions, that can have such events are read for it, which are few where events
+//! were archived about in order, and all where they were not.
 
+use super::broker::{Broker, Reader, Record, Stretch};
 use super::segment::{self, Block, Sealed};
 use super::{Archives, DAMAGED, Form, Segment, event_time};
 use crate::event::Scanner;
@@ -33,7 +35,7 @@ pub struct Event {
 /// The times of what may have been anything.
 const ALL: (i64, i64) = (i64::MIN, i64::MAX);
 
-/// Time, segment by number, and place among the segment's lines.
+/// Time, segment or partition by number, and place among the segment's lines or offset.
 type Place = (i64, u32, u64);
 
 /// Part of an archive.
@@ -44,8 +46,13 @@ pub struct Selection {
     till: i64,
     /// The last event that was given: its time, its segment's name, and its place there.
     given: Option<(i64, String, u64)>,
+    /// The same of an archive that a broker keeps.
+    given_by: Option<Place>,
+    reader: Option<Reader>,
     /// Times of sealed segments that were opened, by name: those that a window cannot have are not opened again.
     spans: HashMap<String, (i64, i64)>,
+    /// Whether nobody wants more.
+    stop: Box<dyn Fn() -> bool + Send>,
     /// Events of the time of the last one.
     known: HashSet<u128>,
     known_time: i64,
@@ -54,40 +61,41 @@ pub struct Selection {
 impl Selection {
     pub(super) fn new(archives: &Arc<Archives>, folder: &str, (from, till): (i64, i64)) -> Self {
         let (archives, folder) = (Arc::clone(archives), folder.to_owned());
-        Self {
-            archives,
-            folder,
-            from,
-            till,
-            given: None,
-            spans: HashMap::new(),
-            known: HashSet::new(),
-            known_time: i64::MIN,
-        }
+        let (given, spans, given_by, reader, known) = Default::default();
+        let stop = Box::new(|| false);
+        Self { archives, folder, from, till, given, spans, given_by, reader, stop, known, known_time: i64::MIN }
+    }
+
+    /// Has a window that takes long end with `Interrupted` once nobody wants it.
+    #[must_use]
+    pub fn unless(mut self, stop: impl Fn() -> bool + Send + 'static) -> Self {
+        self.stop = Box::new(stop);
+        self
+    }
+
+    /// At most how many events there are.
+    ///
+    /// # Errors
+    /// See [`Selection::window`].
+    pub fn at_most(&self) -> io::Result<u64> {
+        let Some(broker) = self.archives.broker(&self.folder) else {
+            return Ok(self.archives.at_most(&self.folder, self.from, self.till));
+        };
+        broker.follow(&self.archives, &self.stop)?;
+        Ok(broker.at_most(self.from, self.till))
     }
 
     /// The next events in order of time; none when all were given.
     ///
     /// # Errors
-    /// A file cannot be read.
+    /// A file cannot be read; a broker does not answer (`NotConnected`), and the same window can be asked for again.
     pub fn window(&mut self) -> io::Result<Vec<Event>> {
         loop {
-            let segments = self.archives.segments(&self.folder)?;
-            let mut window =
-                Window { from: self.from, till: self.till, after: self.after(&segments), ..Window::default() };
-            for segment in &segments {
-                let span = self.spans.get(&segment.name).filter(|_| segment.form == Form::Sealed);
-                if span.is_some_and(|span| !window.overlaps(*span)) {
-                    continue;
-                }
-                let (new, room) = (span.is_none(), self.spans.len() < SPANS);
-                if let Some(span) = window.read(&self.archives, segment)?.filter(|_| new && room) {
-                    self.spans.insert(segment.name.clone(), span);
-                }
-            }
-            let events = window.heap.into_sorted_vec();
-            let Some(((time, number, offset), _)) = events.last() else { return Ok(Vec::new()) };
-            self.given = Some((*time, segments[*number as usize].name.clone(), *offset));
+            let events = match self.archives.broker(&self.folder) {
+                Some(broker) => self.kept(&broker)?,
+                None => self.filed()?,
+            };
+            let Some(((time, ..), _)) = events.last() else { return Ok(Vec::new()) };
             self.from = *time;
             let fresh = events.into_iter().map(|((time, ..), text)| Event { time, text });
             let fresh: Vec<Event> = fresh.filter(|event| self.is_new(event)).collect();
@@ -95,6 +103,55 @@ impl Selection {
                 return Ok(fresh);
             }
         }
+    }
+
+    /// The next events of segments.
+    fn filed(&mut self) -> io::Result<Vec<(Place, Vec<u8>)>> {
+        let segments = self.archives.segments(&self.folder)?;
+        let mut window = Window { from: self.from, till: self.till, after: self.after(&segments), ..Window::default() };
+        for segment in &segments {
+            let span = self.spans.get(&segment.name).filter(|_| segment.form == Form::Sealed);
+            if span.is_some_and(|span| !window.overlaps(*span)) {
+                continue;
+            }
+            let (new, room) = (span.is_none(), self.spans.len() < SPANS);
+            if let Some(span) = window.read(&self.archives, segment)?.filter(|_| new && room) {
+                self.spans.insert(segment.name.clone(), span);
+            }
+        }
+        let events = window.heap.into_sorted_vec();
+        if let Some(((time, number, offset), _)) = events.last() {
+            self.given = Some((*time, segments[*number as usize].name.clone(), *offset));
+        }
+        Ok(events)
+    }
+
+    /// The next events of those that a broker keeps.
+    fn kept(&mut self, broker: &Broker) -> io::Result<Vec<(Place, Vec<u8>)>> {
+        broker.follow(&self.archives, &self.stop)?;
+        let mut window = Window { from: self.from, till: self.till, after: self.given_by, ..Window::default() };
+        let mut reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => broker.reader()?,
+        };
+        for (partition, stretch) in in_turn(broker.stretches(|partition, stretch| window.wants_of(partition, stretch)))
+        {
+            // What has been read since may have made it too late a one.
+            if window.wants_of(partition, &stretch) {
+                window.stretch(
+                    (broker, &mut reader),
+                    (partition, stretch),
+                    (&self.archives, &self.folder),
+                    &self.stop,
+                )?;
+            }
+        }
+        reader.rest();
+        // What failed is opened anew.
+        self.reader = Some(reader);
+        let events = window.heap.into_sorted_vec();
+        self.given_by = events.last().map(|(place, _)| *place).or(self.given_by);
+        Ok(events)
     }
 
     /// The last place that was given, by the numbers that segments have now.
@@ -117,6 +174,20 @@ impl Selection {
         hasher.write(&event.text);
         self.known.insert(hasher.finish128().as_u128())
     }
+}
+
+/// Stretches in the order in which they are read: the earliest first, about as many as a window holds; those of a
+/// partition one after another, for a client that goes to another place throws away what it has read ahead.
+fn in_turn(mut stretches: Vec<(u32, Stretch)>) -> impl Iterator<Item = (u32, Stretch)> {
+    stretches.sort_unstable_by_key(|(_, stretch)| stretch.times.0);
+    let mut bytes = 0;
+    let mut turns: Vec<(u64, u32, Stretch)> = Vec::with_capacity(stretches.len());
+    for (partition, stretch) in stretches {
+        turns.push((bytes / WINDOW.1 as u64, partition, stretch));
+        bytes += stretch.held.bytes;
+    }
+    turns.sort_unstable_by_key(|(turn, partition, stretch)| (*turn, *partition, stretch.first));
+    turns.into_iter().map(|(_, partition, stretch)| (partition, stretch))
 }
 
 /// The first events after a place, as many as a window holds.
@@ -189,12 +260,38 @@ impl Window {
         last >= self.from && first < self.till && self.end.is_none_or(|end| first <= end.0)
     }
 
+    fn stretch(
+        &mut self,
+        (broker, reader): (&Broker, &mut Reader),
+        (partition, stretch): (u32, Stretch),
+        (archives, folder): (&Archives, &str),
+        stop: &dyn Fn() -> bool,
+    ) -> io::Result<()> {
+        let mut put = |record: &Record<'_>| {
+            if broker.has(record) {
+                match event_time(record.text, &mut self.scanner) {
+                    Ok(Some(time)) => self.put((time, partition, record.offset), record.text),
+                    Ok(None) => {}
+                    Err(why) => archives.unreadable(folder, partition, record.offset, why),
+                }
+            }
+        };
+        reader.read(partition, (stretch.first, stretch.end), &mut put, stop).map(drop)
+    }
+
     fn wants(&self, block: &Block, number: u32) -> bool {
-        let (first, last) = block.times;
+        self.wants_some(block.times, number, (block.offset, block.offset + u64::from(block.bytes)))
+    }
+
+    fn wants_of(&self, partition: u32, stretch: &Stretch) -> bool {
+        self.wants_some(stretch.times, partition, (stretch.first, stretch.end))
+    }
+
+    fn wants_some(&self, (first, last): (i64, i64), number: u32, (begin, end): (u64, u64)) -> bool {
         last >= self.from
             && first < self.till
-            && self.after.is_none_or(|after| (last, number, block.offset + u64::from(block.bytes)) > after)
-            && self.end.is_none_or(|end| (first, number, block.offset) < end)
+            && self.after.is_none_or(|after| (last, number, end) > after)
+            && self.end.is_none_or(|late| (first, number, begin) < late)
     }
 
     fn lines(&mut self, archives: &Archives, segment: &Segment, base: u64, input: &mut impl BufRead) -> io::Result<()> {

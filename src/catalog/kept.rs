@@ -1,6 +1,6 @@
 //! Archives and schedules that files declare: what they are, and the rules and targets that make them run.
 
-use super::{About, MARK, Order, RetryPolicy, Rule, RuleState, RuleTarget, Scheduled, Target, TargetKind};
+use super::{About, MARK, Order, RetryPolicy, Rule, RuleState, RuleTarget, Scheduled, Storage, Target, TargetKind};
 use crate::pattern::Pattern;
 use crate::schedule::Schedule;
 use crate::transform::Input;
@@ -10,6 +10,8 @@ use std::sync::Arc;
 pub const ARCHIVE_RULE: &str = "Events-Archive-";
 /// What the folders of archives begin with that files declare.
 pub const FILE_ARCHIVES: &str = "files/";
+/// What the names of their targets begin with. No caller's target has such a name.
+pub const FILE_ARCHIVE_TARGETS: &str = "arn:sluice:archive:::";
 /// What a pattern gains, so that replayed events are not archived again.
 const NO_REPLAY: &str = r#""replay-name":[{"exists":false}]"#;
 
@@ -28,6 +30,8 @@ pub struct Archive {
     pub given: Option<String>,
     /// The same, [without what is replayed](without_replays).
     pub pattern: Arc<Pattern>,
+    /// What keeps its events.
+    pub storage: Storage,
 }
 
 /// A rule that fires by a schedule.
@@ -56,13 +60,13 @@ impl Archive {
     }
 
     fn target_name(&self) -> String {
-        // No caller's target has such a name.
-        format!("arn:sluice:archive:::{}{MARK}archive", self.name)
+        format!("{FILE_ARCHIVE_TARGETS}{}{MARK}archive", self.name)
     }
 
     pub(super) fn target(&self) -> Target {
         let (retry, ordering) = (RetryPolicy::default(), Order::default());
-        let kind = TargetKind::Archive { folder: self.folder() };
+        let (folder, storage, days) = (self.folder(), self.storage.clone(), self.days);
+        let kind = TargetKind::Archive { folder, storage, days };
         Target { name: self.target_name(), kind, retry, ordering, dead_letter: None }
     }
 

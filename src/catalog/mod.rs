@@ -10,10 +10,10 @@ mod target;
 
 pub use aws::{Access, Call, Keys, Resource, SigV4};
 pub use invocation::{Invocation, Parameter};
-pub use kept::{ARCHIVE_RULE, Archive, FILE_ARCHIVES, Timed, without_replays};
+pub use kept::{ARCHIVE_RULE, Archive, FILE_ARCHIVE_TARGETS, FILE_ARCHIVES, Timed, without_replays};
 pub use target::{
     Destination, HttpAuth, HttpMethod, HttpTarget, KafkaKey, KafkaTarget, MARK, NatsAuth, NatsClient, NatsTarget,
-    OAuth, Order, Rate, RetryPolicy, Secret, Target, TargetKind, Tls, TopicShape, is_log_group,
+    OAuth, Order, Rate, RetryPolicy, Secret, Storage, Target, TargetKind, Tls, TopicShape, is_log_group,
 };
 
 use crate::pattern::{Numbers, Pattern};
@@ -73,6 +73,8 @@ pub struct Bus {
     pub numbers: Numbers,
     /// What has an event that comes over HTTP when its request is answered.
     pub durability: Durability,
+    /// What keeps the events of archives that callers make on it.
+    pub archives: Storage,
 }
 
 /// Whether a rule matches and delivers.

@@ -50,10 +50,14 @@ pub enum TargetKind {
         /// As in `/aws/events/orders`.
         group: String,
     },
-    /// An archive in the data directory.
+    /// An archive.
     Archive {
-        /// Below the folder of all archives.
+        /// Below the folder of all archives; its name in a topic or a stream.
         folder: String,
+        /// What keeps its events.
+        storage: Storage,
+        /// Days that they are kept; 0 is for ever.
+        days: i64,
     },
     /// One JSON line an event on standard output.
     Stdout,
@@ -63,6 +67,18 @@ pub enum TargetKind {
     Nowhere(String),
     /// Leads where events may not go: why.
     Forbidden(String),
+}
+
+/// What keeps the events of an archive.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Storage {
+    /// The data directory.
+    #[default]
+    Disk,
+    /// A topic.
+    Topic(KafkaTarget),
+    /// A stream, by its name, under a subject.
+    Stream(NatsTarget, String),
 }
 
 /// Whether a text can name a log group, which is also a folder.

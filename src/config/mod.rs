@@ -5,6 +5,7 @@
 //! invalid configuration takes effect. Leaves to others: running it (`app`).
 
 pub mod access;
+pub mod archives;
 pub mod check;
 mod de;
 pub mod ends;

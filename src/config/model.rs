@@ -1,6 +1,7 @@
 //! The configuration's types: one definition gives reading, printing and the JSON Schema.
 
 use super::access::{AccessKey, ServerAuth};
+use super::archives::{Archive, Archives};
 use super::ends::{Source, Target};
 use super::services::{Aws, Function};
 use super::values::{Json, Listen, Secret, Size, Span, text_or_map};
@@ -340,6 +341,9 @@ pub struct Bus {
     pub number_matching: NumberMatching,
     /// What has an event that comes over HTTP when its request is answered.
     pub durability: Durability,
+    /// What keeps the events of archives that callers make on it; `data_dir` when absent. It changes with a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archives: Option<Archives>,
 }
 
 impl Config {
@@ -461,25 +465,6 @@ pub struct Rule {
     /// Where matches go.
     #[serde(default)]
     pub targets: Vec<RuleTarget>,
-}
-
-/// An archive: it keeps events of a bus in `data_dir`, for replays. Its events stay there when it is not declared any more.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Archive {
-    /// Its bus.
-    #[serde(default = "default_bus")]
-    pub bus: String,
-    /// What it is for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// How long events are kept: whole days, as in `7d`; for ever when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retention: Option<Span>,
-    /// What it keeps: an EventBridge pattern, as YAML or as a JSON text; everything when absent. Replayed events are not
-    /// kept again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pattern: Option<Json>,
 }
 
 /// A schedule: a rule that fires by itself. Its events go to its targets, and to no other rule.

@@ -4,7 +4,7 @@ use super::blocked::Queues;
 use super::dead_letter::Letter;
 use super::function::Publish;
 use super::http::Endpoints;
-use super::kafka::Producers;
+use super::kafka::{Producers, TopicSink};
 use super::log::{LineSink, Writer};
 use super::nats::Connections;
 use super::oauth::Authority;
@@ -14,7 +14,7 @@ use super::retry_log::{Elsewhere, Logs, Route, Unprepared};
 use super::{Delivery, Outlet, Parcel, Payload, RuleName, Shared, Sink, Timer};
 use crate::ack::Pending;
 use crate::archive::Archives;
-use crate::catalog::{DEFAULT_BUS, OAuth, Order, RetryPolicy, Target, TargetKind};
+use crate::catalog::{DEFAULT_BUS, OAuth, Order, RetryPolicy, Storage, Target, TargetKind};
 use crate::egress::Egress;
 use crate::envelope::{Batch, DeliveryId, Envelope, Position};
 use crate::journal::Reserve;
@@ -37,6 +37,8 @@ pub struct Outlets {
     endpoints: Endpoints,
     files: Arc<Writer>,
     archives: Arc<Archives>,
+    /// Where brokers that keep archives are asked.
+    runtime: tokio::runtime::Handle,
     /// Started for the first archive.
     archiver: Option<Arc<Writer>>,
     fatal: Sender<String>,
@@ -70,6 +72,7 @@ impl Outlets {
             endpoints: Endpoints::new(runtime.clone(), egress),
             files: Writer::spawn("sluice-files", fatal).map_err(no_thread)?,
             archives,
+            runtime: runtime.clone(),
             archiver: None,
             fatal: fatal.clone(),
             stdout: Writer::spawn("sluice-stdout", fatal).map_err(no_thread)?,
@@ -184,16 +187,7 @@ impl Outlets {
                 let folder = group_folder(&self.data_dir, group);
                 Some(Sink::Log(LineSink::folder(&self.files, folder, false)))
             }
-            TargetKind::Archive { folder } => {
-                let no_thread = |error: std::io::Error| format!("cannot start a thread: {error}");
-                let writer = match self.archiver.take() {
-                    Some(writer) => writer,
-                    None => Writer::spawn("sluice-archives", &self.fatal).map_err(no_thread)?,
-                };
-                let sink = LineSink::archive(&writer, self.archives.appender(folder));
-                self.archiver = Some(writer);
-                Some(Sink::Log(sink))
-            }
+            TargetKind::Archive { folder, storage, days } => Some(self.archive(folder, storage, *days)?),
             TargetKind::Nats(nats) => Some(Sink::Nats(self.connections.subject(nats))),
             TargetKind::Http(http) => {
                 match self.endpoints.endpoint(http) {
@@ -203,7 +197,30 @@ impl Outlets {
                     Err(why) => return Err(format!("target {}: {why}", target.name)),
                 }
             }
-            TargetKind::Kafka(kafka) => Some(Sink::Kafka(self.producers.topic(&kafka.client, &kafka.topic)?)),
+            TargetKind::Kafka(kafka) => {
+                let topic = self.producers.topic(&kafka.client, &kafka.topic)?;
+                Some(Sink::Kafka(TopicSink::new(topic)))
+            }
+        })
+    }
+
+    fn archive(&mut self, folder: &str, storage: &Storage, days: i64) -> Result<Sink, String> {
+        self.archives.keep(folder, storage, days, &self.runtime);
+        Ok(match storage {
+            Storage::Disk => {
+                let no_thread = |error: std::io::Error| format!("cannot start a thread: {error}");
+                let writer = match self.archiver.take() {
+                    Some(writer) => writer,
+                    None => Writer::spawn("sluice-archives", &self.fatal).map_err(no_thread)?,
+                };
+                let sink = LineSink::archive(&writer, self.archives.appender(folder));
+                self.archiver = Some(writer);
+                Sink::Log(sink)
+            }
+            Storage::Topic(kafka) => {
+                Sink::Kafka(TopicSink::archive(self.producers.topic(&kafka.client, &kafka.topic)?, folder))
+            }
+            Storage::Stream(nats, _) => Sink::Nats(self.connections.archive(nats, folder)),
         })
     }
 

@@ -4,7 +4,8 @@
 //! seen. Core NATS settles when the server has read the message: best effort.
 
 use super::retry::Failure;
-use super::{Delivery, TRACE_HEADER, dead_letter};
+use super::{Delivery, Sink, TRACE_HEADER, dead_letter};
+use crate::archive::ARCHIVE_HEADER;
 use crate::catalog::{NatsClient, NatsTarget};
 use crate::nats::{self, Refusals};
 use crate::transform::Subject;
@@ -45,7 +46,12 @@ impl Connections {
                 queue
             }
         };
-        SubjectSink { subject: target.subject.clone(), jetstream: target.jetstream, queue }
+        SubjectSink { subject: target.subject.clone(), jetstream: target.jetstream, archive: None, queue }
+    }
+
+    /// A sink for a subject of a stream that keeps an archive.
+    pub fn archive(&mut self, target: &NatsTarget, archive: &str) -> SubjectSink {
+        SubjectSink { archive: Some(archive.into()), ..self.subject(target) }
     }
 }
 
@@ -53,6 +59,8 @@ impl Connections {
 pub struct SubjectSink {
     subject: Subject,
     jetstream: bool,
+    /// The archive that it keeps, if it does.
+    archive: Option<Arc<str>>,
     /// Bounded by the credit of the events in it.
     queue: UnboundedSender<Box<Delivery>>,
 }
@@ -138,7 +146,7 @@ async fn run(servers: Arc<NatsClient>, mut deliveries: UnboundedReceiver<Box<Del
                 }
                 let (mut sent, since) = (Vec::new(), Since::now(&client, &refusals));
                 for delivery in arrived.drain(..) {
-                    let super::Sink::Nats(sink) = &delivery.outlet.sink else { continue };
+                    let Sink::Nats(sink) = &delivery.outlet.sink else { continue };
                     let (subject, jetstream) = (sink.subject(&delivery), sink.jetstream);
                     if jetstream {
                         match publish(&context, &subject, &delivery).await {
@@ -280,6 +288,9 @@ fn headers(delivery: &Delivery) -> HeaderMap {
     headers.insert("sluice-bus", delivery.bus.as_ref());
     if let Some(rule) = &delivery.rule {
         headers.insert("sluice-rule", rule.name.as_ref());
+    }
+    if let Sink::Nats(SubjectSink { archive: Some(archive), .. }) = &delivery.outlet.sink {
+        headers.insert(ARCHIVE_HEADER, archive.as_ref());
     }
     if let Some(trace) = &delivery.trace {
         headers.insert(TRACE_HEADER, trace.replace(|c: char| c.is_control(), " "));

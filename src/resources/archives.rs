@@ -206,6 +206,11 @@ impl Item {
         self.of_files.clone().unwrap_or_else(made)
     }
 
+    /// Days that an archive keeps its events; 0 is for ever.
+    pub fn days(&self) -> i64 {
+        self.settings.get("RetentionDays").and_then(serde_json::Value::as_i64).unwrap_or(0)
+    }
+
     fn archive_answer(&self) -> Members {
         Members::from_iter([
             ("ArchiveArn".to_owned(), self.arn.as_str().into()),

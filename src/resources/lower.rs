@@ -107,6 +107,7 @@ impl Lowering<'_> {
                 .map(|bus| bus.durability)
                 .filter(|kept| *kept != catalog::Durability::Broker)
                 .unwrap_or_default(),
+            archives: catalog::Storage::Disk,
         };
         self.command(|| format!("bus {key}"), Command::PutBus(bus));
         let rules: Vec<_> = self.declared.rules().filter(|rule| rule.bus == name).cloned().collect();
@@ -122,7 +123,7 @@ impl Lowering<'_> {
             return self.skipped.push(format!("rule {name} of bus {key}: a file has a rule of this name"));
         }
         let targets: Vec<RuleTarget> = match rule.managed_by.as_deref() {
-            Some(MANAGER) => self.archive(scope, name).into_iter().collect(),
+            Some(MANAGER) => self.archive(scope, bus, name).into_iter().collect(),
             _ => rule.targets().map(|target| self.target(scope, target)).collect(),
         };
         if rule.setting("ScheduleExpression").is_some() && rule.is_enabled() {
@@ -144,10 +145,11 @@ impl Lowering<'_> {
     }
 
     /// The archive that a rule keeps events in.
-    fn archive(&mut self, scope: &Scope, rule: &str) -> Option<RuleTarget> {
+    fn archive(&mut self, scope: &Scope, bus: &str, rule: &str) -> Option<RuleTarget> {
         let name = rule.strip_prefix(ARCHIVE_RULE)?;
         let item = self.made.item(Kind::Archive, scope, name)?;
-        let kind = TargetKind::Archive { folder: item.folder(scope, name) };
+        let storage = self.declared.bus(bus).map(|bus| bus.archives.clone()).unwrap_or_default();
+        let kind = TargetKind::Archive { folder: item.folder(scope, name), storage, days: item.days() };
         // No caller's target has such a name.
         let target = format!("{}{MARK}archive", item.arn);
         let made = Target { name: target.clone(), ..plain(kind) };

@@ -34,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often archives are looked at for what is to be sealed, and for what is to go, in looks.
 const SEAL: u64 = 25;
 const SWEEP: u64 = 300;
+/// How long archives that brokers keep are counted at a time.
+const COUNTING: Duration = Duration::from_secs(5);
 /// What the names of our sources begin with.
 const SCHEDULE: &str = "schedule/";
 
@@ -90,6 +92,11 @@ impl Service {
     fn tidy(&self) {
         let (mut known, mut looks) = (BTreeMap::new(), 0u64);
         while !self.stop.is_set() {
+            let late = time::now() + COUNTING;
+            let counted = self.registry.archives().count(|| self.stop.is_set() || time::now() > late);
+            if let Err(error) = counted {
+                tracing::warn!("what an archive holds is not counted, until somebody asks again: {error}");
+            }
             if looks.is_multiple_of(SEAL) {
                 let sealed = self.registry.archives().seal(time::wall_millis(), || self.stop.is_set());
                 if let Err(error) = sealed {
@@ -202,13 +209,11 @@ impl Service {
     /// Removes what archives do not keep any longer, and what those held that were deleted since the last time. What
     /// no archive is known to have held stays where it is.
     fn sweep(&self, known: &mut BTreeMap<String, i64>) {
-        let days =
-            |item: &crate::resources::Item| item.settings.get("RetentionDays").and_then(serde_json::Value::as_i64);
         let mut live: BTreeMap<String, i64> = self
             .registry
             .made()
             .all(Kind::Archive)
-            .map(|(scope, name, item)| (item.folder(scope, name), days(item).unwrap_or(0)))
+            .map(|(scope, name, item)| (item.folder(scope, name), item.days()))
             .collect();
         live.extend(self.registry.declared().0.archives().map(|archive| (archive.folder(), archive.days)));
         let archives = self.registry.archives();

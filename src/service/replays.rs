@@ -8,14 +8,19 @@ use crate::event::Tree;
 use crate::resources::{Arn, Change, Item, Key, Kind, Record, Resources, Scope};
 use crate::source::inlet::{Arrival, Refused};
 use crate::time;
+use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Events that share a sync of the journal.
 const TOGETHER: usize = 256;
 
 /// Replays that run at once, of all accounts and regions; the others are about to start.
 const AT_ONCE: usize = 32;
+
+/// How long an archive is let alone whose broker is away.
+const AWAY: Duration = Duration::from_secs(1);
 
 /// A replay that runs.
 pub struct Running {
@@ -136,16 +141,21 @@ impl Replay {
         // What was sent before a restart is sent again from its last second on, with the same ids.
         let begin = self.item.reached.map_or(from, |reached| reached.max(from));
         let archives = registry.archives();
+        let own_service = (self.service.clone(), self.scope.clone(), self.name.clone());
+        let unwanted = move || {
+            let (service, scope, name) = &own_service;
+            service.stop.is_set() || is_cancelled(service, scope, name)
+        };
+        let mut selection = archives.select(&folder, begin, till).unless(unwanted);
         if self.item.expected.is_none() {
-            let expected = archives.at_most(&folder, begin, till);
+            let Some(expected) = self.patiently(|| selection.at_most())? else { return Ok(self.unwanted()) };
             if !self.insist(move |item| item.expected = Some(expected)) {
                 return Ok(End::Draining);
             }
         }
-        let mut selection = archives.select(&folder, begin, till);
         let info = Arc::new(self.info()?);
         loop {
-            let mut window = selection.window().map_err(|error| format!("its archive cannot be read: {error}"))?;
+            let Some(mut window) = self.patiently(|| selection.window())? else { return Ok(self.unwanted()) };
             if window.is_empty() {
                 break;
             }
@@ -191,9 +201,30 @@ impl Replay {
         true
     }
 
+    /// Asks an archive until there is an answer: its broker may be away. None when the answer is not wanted any more.
+    fn patiently<T>(&self, mut ask: impl FnMut() -> io::Result<T>) -> Result<Option<T>, String> {
+        loop {
+            match ask() {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                    tracing::warn!(replay = self.name, "a replay waits for its archive: {error}");
+                    if self.service.stop.is_set() || self.is_cancelled() {
+                        return Ok(None);
+                    }
+                    std::thread::park_timeout(AWAY);
+                }
+                Err(error) => return Err(format!("its archive cannot be read: {error}")),
+            }
+        }
+    }
+
+    fn unwanted(&self) -> End {
+        if self.is_cancelled() { End::Cancelled } else { End::Draining }
+    }
+
     fn is_cancelled(&self) -> bool {
-        let made = self.service.registry.made();
-        made.item(Kind::Replay, &self.scope, &self.name).is_none_or(|item| item.state == "CANCELLING")
+        is_cancelled(&self.service, &self.scope, &self.name)
     }
 
     fn info(&self) -> Result<SourceInfo, String> {
@@ -232,6 +263,11 @@ impl Replay {
         });
         noted.map_err(|error| error.to_string())
     }
+}
+
+fn is_cancelled(service: &Service, scope: &Scope, name: &str) -> bool {
+    let made = service.registry.made();
+    made.item(Kind::Replay, scope, name).is_none_or(|item| item.state == "CANCELLING")
 }
 
 /// An archived event with the name of its replay behind `region` and an id of its own, always the same one; all other

@@ -4,6 +4,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod archives;
 mod bench;
 #[path = "../readme/blocks.rs"]
 mod blocks;
@@ -111,6 +112,9 @@ const SCENARIOS: &[Scenario] = &[
     ("events_that_kafka_keeps", On::Kafka(keeper::in_a_topic)),
     ("events_that_jetstream_keeps", On::Nats(keeper::in_a_stream)),
     ("topics_and_streams_that_cannot_keep_events", On::Both(keeper::refused)),
+    ("archive_in_a_topic", On::Kafka(archives::in_a_topic)),
+    ("archive_in_a_stream", On::Nats(archives::in_a_stream)),
+    ("archives_that_topics_and_streams_cannot_keep", On::Both(archives::refused)),
     ("nats_server_restarts", On::Nats(jetstream::server_restarts)),
 ];
 

@@ -129,8 +129,9 @@ pub fn broker(kafka: &Kafka, nats: &Nats) {
     let environment = [("KAFKA_BROKERS", kafka.servers.as_str()), ("SLUICE_KAFKA_PORT", port)];
     follow("broker", &[], &environment);
     nats.stream("ORDERS-BUS", "bus.orders", |_| {});
-    let listen = format!("127.0.0.1:{}", crate::ports::free_port());
-    let environment = [("NATS_URL", nats.url.as_str()), ("LISTEN", listen.as_str())];
+    nats.stream("ORDERS-ARCHIVE", "archive.orders", |_| {});
+    let [listen, admin] = [(); 2].map(|()| format!("127.0.0.1:{}", crate::ports::free_port()));
+    let environment = [("NATS_URL", nats.url.as_str()), ("LISTEN", listen.as_str()), ("ADMIN", admin.as_str())];
     let folder = tempfile::tempdir().expect("a folder");
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/broker/nats.yaml");
     let command = format!("exec sluice run -c {path}");
@@ -143,12 +144,13 @@ pub fn broker(kafka: &Kafka, nats: &Nats) {
             "{\"accepted\":1}",
         ),
         ("sluice logs tail /bus/orders -n 1", "\"orderId\":\"1\""),
+        ("sluice archive export orders-week --admin-url http://$ADMIN", "\"orderId\":\"1\""),
     ];
     for (command, shown) in steps {
         until(shown, || blocks::run(command, folder.path(), &environment, &[shown.to_owned()]).1.is_none());
     }
     drop(running);
-    assert_eq!(nats.count("ORDERS-BUS"), 1);
+    assert_eq!((nats.count("ORDERS-BUS"), nats.count("ORDERS-ARCHIVE")), (1, 1));
 }
 
 /// Zendesk tickets to two teams' topics, a PagerDuty incident to a runbook function: the example configurations.

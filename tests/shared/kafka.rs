@@ -308,6 +308,13 @@ impl Sender {
         }
     }
 
+    /// Sends a record that says when it was written, in milliseconds.
+    pub fn send_dated(&self, topic: &str, payload: &[u8], (key, value): (&str, &str), written: i64) {
+        let headers = OwnedHeaders::new().insert(rdkafka::message::Header { key, value: Some(value) });
+        let record = BaseRecord::<str, [u8]>::to(topic).payload(payload).headers(headers).timestamp(written);
+        self.producer.send(record).map_err(|(error, _)| error).expect("room");
+    }
+
     pub fn flush(&self) {
         self.producer.flush(Duration::from_secs(60)).expect("a flush");
     }

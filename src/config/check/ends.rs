@@ -190,7 +190,7 @@ impl Check<'_> {
         }
     }
 
-    fn kafka_client(
+    pub(super) fn kafka_client(
         &mut self,
         document: &Document,
         at: &[&str],

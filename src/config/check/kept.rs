@@ -2,6 +2,7 @@
 
 use super::{Check, File};
 use crate::catalog::{self, ARCHIVE_RULE, Command};
+use crate::config::archives;
 use crate::config::model;
 use crate::config::problem::Problem;
 use crate::config::yaml::Document;
@@ -21,7 +22,7 @@ impl Check<'_> {
         &mut self,
         document: &Document,
         name: &str,
-        archive: &model::Archive,
+        archive: &archives::Archive,
         limits: &pattern::Limits,
         files: &[File],
     ) {
@@ -47,12 +48,14 @@ impl Check<'_> {
             Ok(pattern) => Arc::new(pattern),
             Err(error) => return self.bad_pattern(document, &at, &error),
         };
+        let storage = self.storage(document, &at, (archive.kafka.as_ref(), archive.nats.as_ref()));
         let rule = format!("{ARCHIVE_RULE}{name}");
-        if !sound || self.is_taken(document, &at, (&archive.bus, &rule)) {
+        let Some(storage) = storage.filter(|_| sound) else { return };
+        if self.is_taken(document, &at, (&archive.bus, &rule)) {
             return;
         }
         let (name, bus, description) = (name.to_owned(), archive.bus.clone(), archive.description.clone());
-        let archive = catalog::Archive { name, bus, days, description, given, pattern };
+        let archive = catalog::Archive { name, bus, days, description, given, pattern, storage };
         // Who looks at rules means those that somebody wrote.
         if !self.only_rules {
             self.apply(document, &at, Command::PutArchive(archive));

@@ -6,6 +6,7 @@ mod ends;
 mod exposure;
 mod kept;
 pub mod services;
+mod storage;
 
 use super::access::is_account;
 use super::model::{self, Config, FileConfig, FormedTarget, RuleTarget as RuleTargetConfig};
@@ -202,11 +203,10 @@ impl Check<'_> {
             );
             return;
         }
-        let bus = catalog::Bus {
-            name: name.to_owned(),
-            numbers: bus.number_matching.into(),
-            durability: bus.durability.into(),
-        };
+        let given = bus.archives.as_ref().map(|archives| (archives.kafka.as_ref(), archives.nats.as_ref()));
+        let archives = given.and_then(|given| self.bus_storage(document, name, given)).unwrap_or_default();
+        let (numbers, durability) = (bus.number_matching.into(), bus.durability.into());
+        let bus = catalog::Bus { name: name.to_owned(), numbers, durability, archives };
         self.apply(document, &["buses", name], Command::PutBus(bus));
     }
 
