@@ -131,10 +131,12 @@ impl Cluster {
     pub fn new(properties: &BTreeMap<String, String>) -> Result<Self, ClusterError> {
         let mut config = client_config(properties);
         config.set("allow.auto.create.topics", "false");
-        // Questions make the client connect again after half of it.
-        config.set("reconnect.backoff.ms", "2000").set("reconnect.backoff.max.ms", "2000");
         let remarks = Remarks::default();
+        // It connects at once, not when a question has waited for it, and again about once a second.
         let consumer = config
+            .clone()
+            .set("enable.sparse.connections", "false")
+            .set("reconnect.backoff.ms", "1000")
             .create_with_context(Listener(remarks.clone()))
             .map_err(|error| ClusterError::Properties(format!("cannot make a Kafka client: {error}")))?;
         let servers = properties.get("bootstrap.servers").cloned().unwrap_or_default();
