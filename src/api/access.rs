@@ -116,7 +116,7 @@ impl Access {
         let auth = config.server.auth.as_ref();
         let tokens = auth.and_then(|auth| auth.bearer.as_deref()).unwrap_or_default();
         let keys = auth.and_then(|auth| auth.keys.as_ref()).map(|_| Keys::new(&config.keys));
-        let failures = Failures::new(auth.map_or(0, |auth| auth.failures_per_minute.get()));
+        let failures = Failures::new(auth.map_or(0, |auth| auth.failures_per_minute));
         Self { tokens: Tokens::new(tokens), keys, failures, home }
     }
 

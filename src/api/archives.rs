@@ -24,6 +24,8 @@ static EXPORTS: Semaphore = Semaphore::const_new(2);
 /// Bytes that are sent at once, and how many such pieces wait for the reader.
 const PIECE: usize = 256 << 10;
 const PIECES: usize = 4;
+/// How long an import waits for what was changed before it.
+const SETTLED: Duration = Duration::from_secs(5);
 /// How long an export waits for its reader to take something.
 const UNREAD: Duration = Duration::from_secs(30);
 
@@ -235,6 +237,10 @@ pub async fn import(
         Ok(body) => body,
         Err(answer) => return answer,
     };
+    if let Ok(registry) = registry(&admin) {
+        // Until an archive that was just made is in effect it is not known where it is.
+        registry.settled(tokio::time::Instant::now() + SETTLED).await;
+    }
     let most = admin.event_bytes;
     let (lines, count) = match lines(&body, most) {
         Ok(lines) => lines,

@@ -45,7 +45,7 @@ impl Failures {
     /// Too many have failed.
     pub fn admit(&self, peer: IpAddr, now: i64) -> Result<(), ApiError> {
         let counted = self.known().get(&network(peer)).copied().filter(|counted| !counted.is_over(now));
-        match counted.filter(|counted| counted.count >= self.most) {
+        match counted.filter(|counted| self.most > 0 && counted.count >= self.most) {
             None => Ok(()),
             Some(counted) => {
                 let wait = counted.since + WINDOW - now;

@@ -79,8 +79,9 @@ impl Reader {
 
     /// Reads nothing ahead until it is told to read on.
     pub fn rest(&mut self) {
-        if let Self::Topic(topic) = self {
-            topic.rest();
+        match self {
+            Self::Topic(topic) => topic.rest(),
+            Self::Stream(stream) => stream.rest(),
         }
     }
 

@@ -10,6 +10,7 @@ use super::segment::{self, Block, Sealed};
 use super::{Archives, DAMAGED, Form, Segment, event_time};
 use crate::event::Scanner;
 use siphasher::sip128::{Hasher128, SipHasher13};
+use std::borrow::Cow;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fs::File;
 use std::hash::Hasher;
@@ -270,7 +271,7 @@ impl Window {
         let mut put = |record: &Record<'_>| {
             if broker.has(record) {
                 match event_time(record.text, &mut self.scanner) {
-                    Ok(Some(time)) => self.put((time, partition, record.offset), record.text),
+                    Ok(Some(time)) => self.put((time, partition, record.offset), &one_line(record.text)),
                     Ok(None) => {}
                     Err(why) => archives.unreadable(folder, partition, record.offset, why),
                 }
@@ -335,4 +336,13 @@ impl Window {
 /// Whether an error says that a file is there and not as it was written.
 fn is_damage(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
+/// An event on one line: a broker keeps it as it came, and outside of texts a line's end is a space.
+fn one_line(text: &[u8]) -> Cow<'_, [u8]> {
+    let ends = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    match text.iter().any(ends) {
+        true => text.iter().map(|byte| if ends(byte) { b' ' } else { *byte }).collect::<Vec<_>>().into(),
+        false => text.into(),
+    }
 }

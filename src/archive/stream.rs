@@ -38,6 +38,9 @@ pub(super) struct StreamReader {
     ahead: VecDeque<Message>,
 }
 
+/// What a server says of a request that it has answered as far as its bounds allow.
+const ENDS: [&str; 2] = ["Exceeds MaxBytes", "Batch Completed"];
+
 /// It may be there again later.
 fn away(name: &str, why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, format!("stream {name}: {why}"))
@@ -61,7 +64,7 @@ impl StreamReader {
         let asked = runtime.block_on(async { tokio::time::timeout(PATIENCE, self.stream.info()).await });
         match asked {
             Ok(Ok(info)) => {
-                let (first, end) = (info.state.first_sequence, info.state.last_sequence + 1);
+                let (first, end) = (info.state.first_sequence.max(1), info.state.last_sequence + 1);
                 Ok(vec![Bounds { partition: 0, first, end }])
             }
             Ok(Err(error)) => Err(away(&self.name, &nats::causes(&error))),
@@ -120,16 +123,25 @@ impl StreamReader {
         Ok(message)
     }
 
+    /// Begins what is read anew: a consumer that rests is forgotten by its server.
+    pub fn rest(&mut self) {
+        self.ahead.clear();
+        self.consumer = None;
+    }
+
     async fn pull(&mut self, from: u64) -> io::Result<VecDeque<Message>> {
-        let pulled = tokio::time::timeout(PATIENCE, self.pull_in_time(from)).await;
+        let mut messages = VecDeque::new();
+        let pulled = tokio::time::timeout(PATIENCE, self.pull_into(from, &mut messages)).await;
         match pulled {
-            Ok(Ok(messages)) => Ok(messages),
+            Ok(Ok(())) => Ok(messages),
             Ok(Err(why)) => Err(away(&self.name, &why)),
+            // A server says nothing at the end of a request whose bytes are used up exactly.
+            Err(_) if !messages.is_empty() => Ok(messages),
             Err(_) => Err(away(&self.name, "the server does not answer")),
         }
     }
 
-    async fn pull_in_time(&mut self, from: u64) -> Result<VecDeque<Message>, String> {
+    async fn pull_into(&mut self, from: u64, messages: &mut VecDeque<Message>) -> Result<(), String> {
         let consumer = match &self.consumer {
             Some((_, consumer)) => consumer,
             None => {
@@ -148,16 +160,16 @@ impl StreamReader {
             }
         };
         let asked = consumer.fetch().max_messages(TOGETHER.0).max_bytes(TOGETHER.1).messages().await;
-        let (mut asked, mut messages) = (asked.map_err(|error| nats::causes(&error))?, VecDeque::new());
+        let mut asked = asked.map_err(|error| nats::causes(&error))?;
         while let Some(message) = asked.next().await {
             match message {
                 Ok(message) => messages.push_back(message),
                 // A request that has been answered as far as its bounds allow.
-                Err(error) if error.to_string().contains("Exceeds MaxBytes") => break,
+                Err(error) if ENDS.iter().any(|end| error.to_string().contains(end)) => break,
                 Err(error) => return Err(error.to_string()),
             }
         }
-        Ok(messages)
+        Ok(())
     }
 }
 

@@ -79,6 +79,12 @@ impl TopicReader {
         let metadata = self.consumer.fetch_metadata(Some(&self.topic), PATIENCE).map_err(failed)?;
         let found = metadata.topics().iter().find(|topic| topic.name() == self.topic && topic.error().is_none());
         let found = found.ok_or_else(|| self.away(&"it does not exist"))?;
+        // First: what is written between the questions is then behind the end.
+        let mut ends = Vec::new();
+        for partition in found.partitions() {
+            let marks = self.consumer.fetch_watermarks(&self.topic, partition.id(), PATIENCE).map_err(failed)?;
+            ends.push((partition.id(), marks));
+        }
         let mut since = TopicPartitionList::new();
         for partition in found.partitions().iter().filter(|_| written >= 0) {
             let at = Offset::Offset(written);
@@ -89,17 +95,16 @@ impl TopicReader {
             _ => self.consumer.offsets_for_times(since, PATIENCE).map_err(failed)?,
         };
         let mut bounds = Vec::new();
-        for partition in found.partitions() {
-            let (low, high) = self.consumer.fetch_watermarks(&self.topic, partition.id(), PATIENCE).map_err(failed)?;
-            let since = since.find_partition(&self.topic, partition.id()).map(|found| found.offset());
+        for (id, (low, high)) in ends {
+            let since = since.find_partition(&self.topic, id).map(|found| found.offset());
             let first = match since {
-                Some(Offset::Offset(offset)) => offset.max(low),
+                Some(Offset::Offset(offset)) => offset.clamp(low, high),
                 // Everything was written before.
                 Some(Offset::End) => high,
                 _ => low,
             };
             let number = |of: i64| u64::try_from(of).unwrap_or(0);
-            let partition = u32::try_from(partition.id()).unwrap_or(0);
+            let partition = u32::try_from(id).unwrap_or(0);
             bounds.push(Bounds { partition, first: number(first), end: number(high) });
         }
         Ok(bounds)

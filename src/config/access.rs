@@ -7,7 +7,6 @@ use super::{Outside, de, outside, yaml};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::HashSet;
-use std::num::NonZeroU32;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -24,13 +23,14 @@ pub struct ServerAuth {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<PathBuf>,
     /// Requests to `listen` from one address that may fail to authenticate within a minute; beyond, it is told to come
-    /// again (`ThrottlingException`, 429) and nothing is verified until the minute is over.
+    /// again (`ThrottlingException`) and nothing is verified until the minute is over. Behind a proxy all callers have its
+    /// address. 0: no limit.
     #[serde(default = "failures_per_minute")]
-    pub failures_per_minute: NonZeroU32,
+    pub failures_per_minute: u32,
 }
 
-fn failures_per_minute() -> NonZeroU32 {
-    NonZeroU32::MIN.saturating_add(299)
+fn failures_per_minute() -> u32 {
+    300
 }
 
 /// A token: a text, whose holder may do everything, or a mapping.

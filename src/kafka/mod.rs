@@ -120,6 +120,9 @@ pub struct Cluster {
 pub const PATIENCE: Duration = Duration::from_secs(8);
 /// The same after the client has spoken of trouble.
 const TROUBLED: Duration = Duration::from_secs(3);
+/// The same where no connection has come up: a packet may have been lost twice, or a broker hangs up, of which the client
+/// does not speak.
+const UNCONNECTED: Duration = Duration::from_secs(4);
 /// How often it is looked what the client says meanwhile.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -198,12 +201,12 @@ impl Cluster {
     }
 
     /// Whether a question that began then has taken long enough: less where the client says why there is no answer, and
-    /// no time at all where time cannot heal it. A broker that hangs up is such trouble, too.
+    /// no time at all where time cannot heal it.
     fn gives_up(&self, begin: Instant, error: &KafkaError) -> bool {
-        let hung_up = error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure);
+        let unconnected = error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure);
         match self.listen() {
             Some(Remark(_, shut_out)) => shut_out || begin.elapsed() >= TROUBLED,
-            None => begin.elapsed() >= if hung_up { TROUBLED } else { PATIENCE },
+            None => begin.elapsed() >= if unconnected { UNCONNECTED } else { PATIENCE },
         }
     }
 

@@ -1,10 +1,42 @@
 //! `wildcard` operands: literals between stars (section 5.3).
 
+use memchr::memmem::Finder;
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
+
 /// A parsed operand: the literals before, between and after its stars.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone)]
 pub struct Wildcard {
     /// One more than there are stars.
     literals: Vec<Box<[u8]>>,
+    /// What looks for those between two stars: making it takes longer than a search.
+    finders: Box<[Finder<'static>]>,
+}
+
+impl PartialEq for Wildcard {
+    fn eq(&self, other: &Self) -> bool {
+        self.literals == other.literals
+    }
+}
+
+impl Eq for Wildcard {}
+
+impl Hash for Wildcard {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.literals.hash(state);
+    }
+}
+
+impl PartialOrd for Wildcard {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Wildcard {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.literals.cmp(&other.literals)
+    }
 }
 
 impl Wildcard {
@@ -37,12 +69,14 @@ impl Wildcard {
             at += 1;
         }
         literals.push(literal.into_boxed_slice());
-        Ok(Self { literals })
+        Ok(Self::between(literals))
     }
 
     /// Literals with a star between each two; at least one.
     pub(super) fn between(literals: Vec<Box<[u8]>>) -> Self {
-        Self { literals }
+        let middle = literals.get(1..literals.len() - 1).unwrap_or_default();
+        let finders = middle.iter().map(|literal| Finder::new(literal).into_owned()).collect();
+        Self { literals, finders }
     }
 
     /// The literals before, between and after the stars.
@@ -52,13 +86,13 @@ impl Wildcard {
 
     /// Whether the whole of `text` fits. Time is linear in `text` for a given operand.
     pub fn matches(&self, text: &[u8]) -> bool {
-        let [first, middle @ .., last] = self.literals.as_slice() else {
+        let [first, .., last] = self.literals.as_slice() else {
             return self.literals[0].as_ref() == text;
         };
         let Some(mut rest) = text.strip_prefix(first.as_ref()) else { return false };
-        for literal in middle {
-            match memchr::memmem::find(rest, literal) {
-                Some(at) => rest = &rest[at + literal.len()..],
+        for finder in &self.finders {
+            match finder.find(rest) {
+                Some(at) => rest = &rest[at + finder.needle().len()..],
                 None => return false,
             }
         }

@@ -78,7 +78,8 @@ impl Endpoint {
         let numbers: Vec<u64> = numbers.collect();
         for ten in numbers.chunks(10) {
             let entry = |n: &u64| {
-                let detail = json!({ "n": n }).to_string();
+                // On several lines: what is exported has one for each event.
+                let detail = format!("{{\n  \"n\": {n}\n}}");
                 json!({ "EventBusName": "orders", "Source": "shop", "DetailType": "Order", "Time": time(*n), "Detail": detail })
             };
             let entries: Vec<Value> = ten.iter().map(entry).collect();
@@ -191,6 +192,7 @@ fn everything_is_kept(keeper: &Keeper<'_>, endpoint: &Endpoint) -> Running {
     let running = endpoint.start();
     let bus = "arn:aws:events:us-east-1:000000000000:event-bus/orders";
     endpoint.call("CreateArchive", &json!({ "ArchiveName": "made", "EventSourceArn": bus, "RetentionDays": 1 }));
+    assert_eq!(endpoint.verb(&["archive", "export", "week"], ""), "", "there is nothing yet");
     endpoint.put(0..BEFORE / 2);
     running.kill();
     let mut running = endpoint.start();
